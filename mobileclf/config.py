@@ -1,0 +1,186 @@
+"""Settings: every option of every command in one frozen record, each checked where it is made.
+
+Flags win over `mobileclf.toml`, which wins over the defaults. The defaults that depend on
+others (backbone, weights and image size) are filled in by `resolve`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CONFIG_FILE = "mobileclf.toml"
+BACKBONES = ("inception_v3", "mobilenet_v2", "small_cnn")
+IMAGE_SIZES = {"inception_v3": 299, "mobilenet_v2": 224, "small_cnn": 64}
+SMALLEST_IMAGE = {"inception_v3": 75, "mobilenet_v2": 32, "small_cnn": 16}
+HEADS = ("softmax", "sigmoid")
+IO_TYPES = ("uint8", "int8", "float32")
+SAMPLE_NAME = "sample"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run is asked to do. Paths may be relative to the working directory.
+
+    Raises UsageError when a value is out of its range.
+    """
+
+    name: str | None = None
+    run: Path | None = None
+    out: Path = Path("exported")
+    data: Path | None = None
+    groups: Path | None = None
+    harmful: str | None = None
+    backbone: str | None = None
+    weights: str | None = None
+    image_size: int | None = None
+    head: str = "softmax"
+    epochs: int = 40
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    patience: int = 6
+    fine_tune_epochs: int = 1
+    fine_tune_rate: float = 1e-6
+    calibration_photos: int = 128
+    fp16: bool = False
+    dynamic: bool = False
+    int16x8: bool = False
+    io: str = "uint8"
+    max_drop: float = 0.01
+    require_proof: bool = False
+    golden_from: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("backbone", self.backbone, BACKBONES)
+        _one_of("head", self.head, HEADS)
+        _one_of("io", self.io, IO_TYPES)
+        _within("epochs", self.epochs, 1, 10_000)
+        _within("batch_size", self.batch_size, 1, 4096)
+        _within("learning_rate", self.learning_rate, 1e-9, 10)
+        _within("patience", self.patience, 1, 10_000)
+        _within("fine_tune_epochs", self.fine_tune_epochs, 0, 1000)
+        _within("fine_tune_rate", self.fine_tune_rate, 1e-12, 1)
+        _within("calibration_photos", self.calibration_photos, 128, 100_000)
+        _within("max_drop", self.max_drop, 0, 1)
+        _within("seed", self.seed, 0, 2**31 - 1)
+        smallest = SMALLEST_IMAGE[self.backbone] if self.backbone else 16
+        _within("image_size", self.image_size, smallest, 2048)
+        if self.name is not None and (
+            not self.name or self.name in (".", "..") or set(self.name) & set('/\\:*?"<>|\0')
+        ):
+            raise UsageError(
+                f"--name {self.name!r}: wanted a plain folder name without / \\ : * ? \" < > |"
+            )
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of this run. Only after `resolve`."""
+        assert self.run is not None
+        return self.run
+
+    @property
+    def purpose(self) -> str:
+        """`demo` when the drawn sample is the data, else `real`."""
+        return "demo" if self.data is None else "real"
+
+
+OPTIONS = tuple(field.name for field in fields(Settings))
+
+
+def option_name(name: str) -> str:
+    """The flag of a setting: `image_size` is `--image-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def _one_of(name: str, value: str | None, allowed: tuple[str, ...]) -> None:
+    if value is not None and value not in allowed:
+        raise UsageError(f"{option_name(name)} {value!r}: wanted one of {', '.join(allowed)}")
+
+
+def _within(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise UsageError(f"{option_name(name)} {value}: wanted a value from {low} to {high}")
+
+
+def _checked(name: str, value: object, where: str) -> Any:
+    """`value` as the type of the setting `name`, or UsageError."""
+    wanted = next(field.type for field in fields(Settings) if field.name == name)
+    kind = str(wanted).split(" ")[0]
+    if kind == "Path" and isinstance(value, (str, Path)):
+        return Path(value).expanduser()
+    if kind == "float" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    types: dict[str, type] = {"str": str, "int": int, "bool": bool}
+    if kind in types and type(value) is types[kind]:
+        return value
+    raise UsageError(f"{where}: {name} wants {kind.lower()}, found {value!r}")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, keys as flags are named, with `-` or `_`.
+
+    Raises UsageError for a file that is not TOML, an unknown key or a wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not readable as TOML ({error})") from error
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in OPTIONS:
+            raise UsageError(f"{path}: unknown key {key!r}; known: {', '.join(OPTIONS)}")
+        found[name] = _checked(name, value, str(path))
+    return found
+
+
+def make_settings(flags: Mapping[str, object], *, config: Path | None = None) -> Settings:
+    """Settings from flags (None: not given) over `config`, or over `mobileclf.toml` if there.
+
+    Raises UsageError for an unknown name, a wrong type or a value out of range.
+    """
+    path = config or Path(CONFIG_FILE)
+    values = read_config(path) if config is not None or path.exists() else {}
+    for name, value in flags.items():
+        if name not in OPTIONS:
+            raise UsageError(f"unknown setting {name!r}; known: {', '.join(OPTIONS)}")
+        if value is not None:
+            values[name] = _checked(name, value, option_name(name))
+    return resolve(Settings(**values))
+
+
+def resolve(settings: Settings) -> Settings:
+    """Fill in what depends on other settings: name, run, backbone, weights, image size."""
+    sample = settings.data is None
+    name = settings.name or (SAMPLE_NAME if sample else Path(str(settings.data)).resolve().name)
+    backbone = settings.backbone or ("small_cnn" if sample else "inception_v3")
+    weights = settings.weights or ("none" if backbone == "small_cnn" else "imagenet")
+    if backbone == "small_cnn" and weights == "imagenet":
+        raise UsageError("--weights imagenet: there are none for small_cnn; use none or a file")
+    return replace(
+        settings,
+        name=name,
+        run=settings.run or Path("runs") / name,
+        backbone=backbone,
+        weights=weights,
+        image_size=settings.image_size or IMAGE_SIZES[backbone],
+    )
+
+
+def as_record(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON values, paths as text."""
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(settings).items()
+    }

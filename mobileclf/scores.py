@@ -1,0 +1,88 @@
+"""The records that every later stage reads: which photo is where, and what each variant said.
+
+`dataset.csv` has one row a photo; a part of the data is its rows with that `split`, in order.
+`metrics.json` names the variants and their score files, one `.npy` of shape (photos, labels)
+for each variant and part: float32 probabilities, or for an int8 model uint8 quanta of
+`SCORE_SCALE`, whatever the type at its output is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .records import read_csv, read_json
+
+PARTS = ("train", "validation", "threshold", "test")
+SCORED_PARTS = PARTS[1:]
+SCORE_SCALE = 1 / 256
+FLOAT = "float"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of the data set: photos by path relative to the source, truth as label index."""
+
+    paths: tuple[str, ...]
+    truth: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What one variant answered on one part.
+
+    probabilities: float64 (n, labels). quanta: int64 (n, labels) for int8 variants, else None.
+    """
+
+    probabilities: NDArray[np.float64]
+    quanta: NDArray[np.int64] | None
+
+    @property
+    def answers(self) -> NDArray[np.int64]:
+        """Index of the largest output of each photo; on a tie the lower index. int64 (n,)."""
+        return np.argmax(self.probabilities, axis=1)
+
+
+def read_labels(folder: Path) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """The labels in the order of the outputs, and the group of each (all None: no groups)."""
+    rows = read_json(folder / "dataset.json")["labels"]
+    return tuple(row["label"] for row in rows), tuple(row["group"] for row in rows)
+
+
+def read_part(folder: Path, part: str) -> Part:
+    """The photos of one of PARTS. Raises DataError when it has none."""
+    labels, _ = read_labels(folder)
+    index = {label: i for i, label in enumerate(labels)}
+    rows = [row for row in read_csv(folder / "dataset.csv") if row["split"] == part]
+    if not rows:
+        raise DataError(f"{folder / 'dataset.csv'}: wanted photos in part {part!r}, found none")
+    return Part(
+        paths=tuple(row["path"] for row in rows),
+        truth=np.array([index[row["label"]] for row in rows], dtype=np.int64),
+    )
+
+
+def score_file(variant: str, part: str) -> str:
+    """Name of a score file, relative to the run."""
+    return f"scores/{variant}.{part}.npy"
+
+
+def read_scores(folder: Path, variant: str, part: str) -> Scores:
+    """What `variant` answered on `part`. Raises DataError when that was not scored."""
+    path = folder / score_file(variant, part)
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: wanted scores of {variant} on {part}, found none") from error
+    if values.dtype == np.uint8:
+        return Scores(
+            probabilities=values.astype(np.float64) * SCORE_SCALE, quanta=values.astype(np.int64)
+        )
+    return Scores(probabilities=values.astype(np.float64), quanta=None)
