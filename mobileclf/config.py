@@ -1,7 +1,7 @@
 """Settings: every option of every command in one frozen record, each checked where it is made.
 
 Flags win over `mobileclf.toml`, which wins over the defaults. The defaults that depend on
-others (backbone, weights and image size) are filled in by `resolve`.
+others (backbone, weights, image size and the like) are filled in by `resolve`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SMALLEST_IMAGE = {"inception_v3": 75, "mobilenet_v2": 32, "small_cnn": 16}
 HEADS = ("softmax", "sigmoid")
 IO_TYPES = ("uint8", "int8", "float32")
 SAMPLE_NAME = "sample"
+SAMPLE_HARMFUL = "NotEdible"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,7 @@ def make_settings(flags: Mapping[str, object], *, config: Path | None = None) ->
 
 
 def resolve(settings: Settings) -> Settings:
-    """Fill in what depends on other settings: name, run, backbone, weights, image size."""
+    """Fill in what depends on others: name, run, backbone, weights, image size, harmful."""
     sample = settings.data is None
     name = settings.name or (SAMPLE_NAME if sample else Path(str(settings.data)).resolve().name)
     backbone = settings.backbone or ("small_cnn" if sample else "inception_v3")
@@ -171,6 +172,7 @@ def resolve(settings: Settings) -> Settings:
     return replace(
         settings,
         name=name,
+        harmful=settings.harmful or (SAMPLE_HARMFUL if sample else None),
         run=settings.run or Path("runs") / name,
         backbone=backbone,
         weights=weights,

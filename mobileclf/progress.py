@@ -15,7 +15,7 @@ console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def say(message: str) -> None:
-    """One line to the person, unless `quiet`."""
+    """One line to the person, unless `console.quiet`."""
     console.print(message, markup=False)
 
 
@@ -33,7 +33,9 @@ def bar(title: str, total: int) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    # Left alone, it would show on the screen what libraries print to stdout and stderr.
+    apart = {"redirect_stdout": False, "redirect_stderr": False}
+    with Progress(*columns, console=console, transient=True, **apart) as progress:
         progress.add_task(title, total=total)
         yield progress
 

@@ -1,0 +1,317 @@
+"""The command line: it parses, calls one function and prints. Nothing heavy loads for `--help`.
+
+Results go to stdout; messages and progress go to stderr. Exit codes are those of `errors`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.main import get_command
+
+from . import __version__, pipeline, progress
+from .config import OPTIONS, Settings, make_settings, option_name
+from .errors import INTERRUPTED, MobileclfError, UsageError
+from .records import Record, write_bytes
+
+ALWAYS = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A setting as a flag: the first stage that uses it (ALWAYS: every command), and its help."""
+
+    stage: str
+    help: str
+
+
+def _option(stage: str, text: str) -> Option:
+    return Option(stage=stage, help=text)
+
+
+# One entry for each field of Settings; defaults and units are in the text.
+TABLE: dict[str, Option] = {
+    "name": _option(ALWAYS, "Name of run and bundle [the data folder's name, or sample]."),
+    "run": _option(ALWAYS, "Folder of the run [runs/<name>]."),
+    "out": _option(ALWAYS, "Folder that bundles are put in [exported]."),
+    "data": _option("dataset", "Folder with one folder of images a class [the embedded sample]."),
+    "groups": _option("dataset", "CSV with label,group [from folders named Name-Group]."),
+    "harmful": _option("threshold", "Group or class that must not be missed."),
+    "backbone": _option("train", "inception_v3, mobilenet_v2 or small_cnn [inception_v3]."),
+    "weights": _option("train", "imagenet, none, or an h5 file [imagenet; small_cnn: none]."),
+    "image_size": _option("train", "Side of the input, pixels [299, 224 or 64, by backbone]."),
+    "head": _option("train", "softmax, or sigmoid for two classes [softmax]."),
+    "epochs": _option("train", "Most epochs of training [40]."),
+    "batch_size": _option("train", "Images in a step [32]."),
+    "learning_rate": _option("train", "Adam's step size in training [0.001]."),
+    "patience": _option("train", "Epochs without a better validation loss before the stop [6]."),
+    "fine_tune_epochs": _option("quantize", "Epochs of distillation, quantized [1]."),
+    "fine_tune_rate": _option("quantize", "Adam's step size in distillation [1e-6]."),
+    "calibration_photos": _option("quantize", "Training images that set the ranges [128]."),
+    "fp16": _option("convert", "Also a float16 model, in the run folder [no]."),
+    "dynamic": _option("convert", "Also a dynamic-range model, in the run folder [no]."),
+    "int16x8": _option("convert", "Also int16 activations, int8 weights, in the run folder [no]."),
+    "io": _option("convert", "Type at input and output: uint8, int8 or float32 [uint8]."),
+    "max_drop": _option("parity", "Largest drop of accuracy, as a fraction [0.01]."),
+    "require_proof": _option("parity", "Exit 3 also when the test photos are too few [no]."),
+    "golden_from": _option("bundle", "Folder of photos for the golden cases [drawn ones]."),
+    "seed": _option("dataset", "Seed of everything random [0]."),
+}
+TYPES: dict[str, Any] = {"Path": Path, "str": str, "int": int, "float": float, "bool": bool}
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file for what flags do not give [mobileclf.toml]."),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout in place of tables.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Show what libraries print, and tracebacks.")
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No messages and no progress.")]
+
+app = typer.Typer(
+    name="mobileclf",
+    help="From a folder of photos to a proven int8 TFLite bundle for Android.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mobileclf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Say which.")
+    ] = False,
+) -> None:
+    pass
+
+
+def options_of(stage: str) -> tuple[str, ...]:
+    """The settings that a command up to `stage` uses, in the order of Settings."""
+    upto = (ALWAYS, *pipeline.STAGES[: pipeline.STAGES.index(stage) + 1])
+    return tuple(name for name in OPTIONS if TABLE[name].stage in upto)
+
+
+def _flag(name: str) -> inspect.Parameter:
+    """The parameter that typer makes a flag of; None stands for a flag that was not given."""
+    kind = TYPES[str(Settings.__dataclass_fields__[name].type).split(" ")[0]]
+    flag = option_name(name)
+    spelled = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+    hint = Annotated[kind | None, typer.Option(spelled, help=TABLE[name].help)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+
+
+def _command(name: str, stage: str, *, summary: str, leading: dict[str, Any] | None = None) -> None:
+    """Register the command `name`, which runs up to `stage`.
+
+    leading: parameters before the settings, by name; each is a typer annotation. SOURCE is --data.
+    """
+    extra = leading or {}
+    hidden = {"data"} if "source" in extra else set()
+
+    def run(**given: Any) -> None:
+        config, as_json = given.pop("config"), given.pop("json")
+        verbose, quiet = given.pop("verbose"), given.pop("quiet")
+        if "source" in given:
+            given["data"] = given.pop("source")
+        if "int8" in extra:
+            pipeline.require_int8(given.pop("int8"))
+        with reporting(verbose=verbose, quiet=quiet) as report:
+            settings = pipeline.settings_for(given, config=config, recall=name != "export")
+            report.log = settings.run_folder / pipeline.LOG
+            record = pipeline.run_until(settings, stage, verbose=verbose)
+        if as_json:
+            typer.echo(pipeline.as_json(record))
+        else:
+            from .report.tables import show
+
+            show(settings, stage)
+
+    common = {"config": Config, "json": Json, "verbose": Verbose, "quiet": Quiet}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        *(
+            inspect.Parameter(key, keyword, annotation=hint, default=default)
+            for key, (hint, default) in extra.items()
+        ),
+        *(_flag(option) for option in options_of(stage) if option not in hidden),
+        *(
+            inspect.Parameter(
+                key, keyword, annotation=hint, default=None if key == "config" else False
+            )
+            for key, hint in common.items()
+        ),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    app.command(name, help=summary)(run)
+
+
+@dataclass(kw_only=True)
+class _Report:
+    """Where a defect's traceback goes; None until the run is known."""
+
+    log: Path | None = None
+
+
+@contextmanager
+def reporting(*, verbose: bool, quiet: bool) -> Iterator[_Report]:
+    """Turn every error into one line on stderr and its exit code, for one command."""
+    report = _Report()
+    progress.console.quiet = quiet
+    try:
+        yield report
+    except MobileclfError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from the last finished stage", INTERRUPTED)
+    except (click.exceptions.ClickException, click.exceptions.Exit, click.exceptions.Abort):
+        raise
+    except Exception as error:
+        where = _keep_traceback(report.log, verbose)
+        words = " ".join(str(error).split())[:300]
+        _fail(f"a defect in mobileclf: {type(error).__name__}: {words}; {where}", 1)
+    finally:
+        progress.console.quiet = False
+
+
+def _keep_traceback(log: Path | None, verbose: bool) -> str:
+    if verbose:
+        traceback.print_exc()
+        return "the traceback is above"
+    try:
+        if log is not None and log.parent.is_dir():
+            with log.open("a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
+            return f"the traceback is in {log}"
+    except OSError:
+        pass
+    return "-v shows the traceback"
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+_command(
+    "export",
+    "bundle",
+    summary="Bring every stage up to date, then bundle into <out>/<name>: the main job.",
+    leading={
+        "int8": (
+            Annotated[bool, typer.Option("--int8", help="Required: the kind of bundle.")],
+            False,
+        )
+    },
+)
+
+
+@app.command("sample")
+def _sample(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    seed: Annotated[int | None, typer.Option("--seed", help=TABLE["seed"].help)] = None,
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the embedded sample data set: drawn mushrooms in class folders."""
+    with reporting(verbose=verbose, quiet=quiet):
+        chosen = make_settings({"seed": seed}, config=config).seed
+        record = pipeline.sample(folder, seed=chosen)
+    if json:
+        typer.echo(pipeline.as_json(record))
+    else:
+        for label, count in record["images"].items():
+            typer.echo(f"{label}\t{count}")
+
+
+_command(
+    "dataset",
+    "dataset",
+    summary="Index and check the images under SOURCE, and split them in four parts.",
+    leading={
+        "source": (
+            Annotated[Path, typer.Argument(metavar="SOURCE", help=TABLE["data"].help)],
+            inspect.Parameter.empty,
+        )
+    },
+)
+for _name, _summary in {
+    "train": "Train the float model: transfer learning, or small_cnn from random weights.",
+    "quantize": "Make the int8 candidates from the float model.",
+    "convert": "Write one audited .tflite for each candidate.",
+    "score": "Score every variant on the validation, threshold and test photos.",
+    "select": "Choose the int8 candidate that ships, by its agreement on validation.",
+    "threshold": "Set the operating point: ROC, AUC and the threshold.",
+    "parity": "Compare int8 with float on the test photos; exit 3 when it is worse.",
+}.items():
+    _command(_name, _name, summary=_summary)
+
+
+@app.command("predict")
+def _predict(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder export made.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Images, and folders of them.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File for the result [stdout].")
+    ] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say of each image what the app would say, by the bundle's own decision. CSV on stdout."""
+    with reporting(verbose=verbose, quiet=quiet):
+        from . import prediction
+
+        rows = prediction.predict(bundle, images, verbose=verbose)
+        if json:
+            text = pipeline.as_json({"predictions": rows}) + "\n"
+        else:
+            text = prediction.as_csv(rows)
+        if output is not None:
+            write_bytes(output, text.encode("utf-8", "surrogateescape"))
+    if output is None:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.flush()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and end the process with its exit code."""
+    command: Callable[..., Any] = get_command(app)
+    try:
+        code = command(args=arguments, prog_name="mobileclf", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        code = UsageError.exit_code
+    except click.exceptions.ClickException as error:
+        message = " ".join(error.format_message().split())
+        typer.echo(f"error: {message}", err=True)
+        code = UsageError.exit_code
+    except UsageError as error:
+        typer.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        typer.echo("error: interrupted", err=True)
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)

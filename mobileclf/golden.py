@@ -1,0 +1,225 @@
+"""Golden cases: pictures whose verdicts a phone must repeat, with every verdict among them.
+
+Each case is what one picture file must become: the decoded pixels, the model's input, its
+outputs and the verdict, all taken with the final model file.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageOps
+
+from . import progress
+from .decision import NOT_SURE, Classes, Decision, decision_score, possible_verdicts, verdicts
+from .errors import DataError, ProofError
+from .images import sample
+from .images.load import ImageSpec, decode, decoded_bytes, resize
+from .records import sha256_bytes
+
+FEWEST = 4
+DRAWINGS = 12  # of each drawn class, looked through before any search
+SEARCH_STEPS = 1500
+# Sizes of the drawn cases (width, height): wide, tall, square and one that is scaled up.
+SIZES = ((320, 240), (240, 320), (256, 256), (48, 36))
+ORIENTATION = 0x0112
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+Score = Callable[[NDArray[np.uint8]], NDArray[np.integer[Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One picture file and what must come of it. output: quanta, one for each label."""
+
+    suffix: str
+    data: bytes
+    decoded_sha256: str
+    input_sha256: str
+    output: tuple[int, ...]
+    label: str
+    verdict: str
+
+    def as_record(self, image: str) -> dict[str, Any]:
+        """The case as in bundle.json; image: path of the picture in the bundle."""
+        return {
+            "image": image,
+            "decoded_sha256": self.decoded_sha256,
+            "input_sha256": self.input_sha256,
+            "output": list(self.output),
+            "label": self.label,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """All that a picture needs to get its verdict. score: uint8 (1, h, w, 3) to quanta."""
+
+    spec: ImageSpec
+    classes: Classes
+    decision: Decision
+    score: Score
+
+    def case(self, data: bytes, suffix: str) -> Case:
+        """What comes of the bytes of a picture file. Raises DataError when it is refused."""
+        image = decode(data, self.spec)
+        pixels = resize(image, self.spec)
+        quanta = np.asarray(self.score(pixels[None]))
+        return Case(
+            suffix=suffix,
+            data=data,
+            decoded_sha256=sha256_bytes(decoded_bytes(image)),
+            input_sha256=sha256_bytes(pixels.tobytes()),
+            output=tuple(int(q) for q in quanta[0]),
+            label=self.classes.labels[int(quanta[0].argmax())],
+            verdict=verdicts(quanta, self.classes, self.decision)[0],
+        )
+
+
+def drawn(judge: Judge, seed: int) -> list[Case]:
+    """At least FEWEST drawn cases with every verdict among them.
+
+    Drawings are looked through first; a verdict that none of them gets is searched for by
+    painting on the nearest one. Raises ProofError when one cannot be found.
+    """
+    cases = [judge.case(data, suffix) for data, suffix in _drawings(seed)]
+    wanted = possible_verdicts(judge.classes, judge.decision)
+    chosen: list[Case] = []
+    for verdict in wanted:
+        having = [case for case in cases if case.verdict == verdict]
+        chosen.append(having[0] if having else _search(judge, verdict, cases, seed))
+    rest = [case for case in cases if case not in chosen]
+    return _fill_up(chosen, rest)
+
+
+def from_photos(judge: Judge, folder: Path) -> list[Case]:
+    """Cases from a user's pictures, all metadata but the orientation taken out of them.
+
+    One for each verdict, then more up to FEWEST. Raises DataError when the pictures do not give
+    every verdict.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise DataError(f"--golden-from {folder}: wanted JPEG or PNG pictures, found none")
+    cases = []
+    for path in progress.track(paths, "golden cases", len(paths)):
+        cases.append(judge.case(*_stripped(path)))
+    chosen: list[Case] = []
+    for verdict in possible_verdicts(judge.classes, judge.decision):
+        having = [case for case in cases if case.verdict == verdict]
+        if not having:
+            raise DataError(
+                f"--golden-from {folder}: wanted a picture with the verdict {verdict!r}, "
+                f"found none among {len(cases)}; add one"
+            )
+        chosen.append(having[0])
+    rest = [case for case in cases if case not in chosen]
+    if len(cases) < FEWEST:
+        raise DataError(f"--golden-from {folder}: wanted {FEWEST} pictures, found {len(cases)}")
+    return _fill_up(chosen, rest)
+
+
+def _fill_up(chosen: list[Case], rest: list[Case]) -> list[Case]:
+    """Add cases until there are enough, and a JPEG and a PNG among them."""
+    for suffix in (".jpg", ".png"):
+        if all(case.suffix != suffix for case in chosen):
+            chosen = [*chosen, *[case for case in rest if case.suffix == suffix][:1]]
+    left = [case for case in rest if case not in chosen]
+    return [*chosen, *left[: max(0, FEWEST - len(chosen))]]
+
+
+def _drawings(seed: int) -> Iterator[tuple[bytes, str]]:
+    """Drawn mushrooms as files of several shapes, every other a PNG, some turned by EXIF."""
+    rng = np.random.default_rng(seed)
+    count = 0
+    for _ in range(DRAWINGS):
+        for label in sample.LABELS:
+            picture = sample.draw(label, rng, 192).resize(SIZES[count % len(SIZES)])
+            turned = count % len(SIZES) == 1
+            yield _encoded(picture, ".png" if count % 2 == 0 else ".jpg", turned=turned)
+            count += 1
+
+
+def _encoded(picture: Image.Image, suffix: str, *, turned: bool = False) -> tuple[bytes, str]:
+    file = io.BytesIO()
+    if suffix == ".png":
+        picture.save(file, "PNG")
+    else:
+        exif = Image.Exif()
+        if turned:
+            # Stored lying on its side; whoever forgets the orientation sees another picture.
+            picture = picture.transpose(Image.Transpose.ROTATE_90)
+            exif[ORIENTATION] = 6
+        picture.save(file, "JPEG", quality=90, exif=exif)
+    return file.getvalue(), suffix
+
+
+def _search(judge: Judge, verdict: str, cases: list[Case], seed: int) -> Case:
+    """Paint ellipses on a picture, keeping what brings its outputs nearer to `verdict`."""
+    best = max(cases, key=lambda case: _nearness(judge, case, verdict))
+    picture = decode(best.data, judge.spec)
+    rng = np.random.default_rng([seed, 1])
+    for _ in progress.track(range(SEARCH_STEPS), f"a picture that is {verdict}", SEARCH_STEPS):
+        painted = _painted(picture, rng)
+        case = judge.case(*_encoded(painted, ".png"))
+        if case.verdict == verdict:
+            return case
+        if _nearness(judge, case, verdict) >= _nearness(judge, best, verdict):
+            best, picture = case, painted
+    raise ProofError(
+        f"bundle: wanted a golden picture with the verdict {verdict!r}, found none in "
+        f"{SEARCH_STEPS} tries; give photos that have it with --golden-from FOLDER"
+    )
+
+
+def _nearness(judge: Judge, case: Case, verdict: str) -> float:
+    """How far a case's outputs are towards `verdict`; larger is nearer. In quanta."""
+    quanta = np.array([case.output])
+    score = float(decision_score(quanta, judge.classes)[0])
+    if verdict == judge.decision.group:
+        return score
+    if verdict == NOT_SURE:
+        return -score
+    if judge.decision.group is not None:
+        own = float(quanta[0, judge.classes.members(verdict)].sum())
+        return own - score
+    index = judge.classes.labels.index(verdict)
+    return float(quanta[0, index] - np.delete(quanta[0], index).max())
+
+
+def _painted(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    copy = picture.copy()
+    width, height = copy.size
+    x, y = rng.integers(-width // 4, width), rng.integers(-height // 4, height)
+    w, h = rng.integers(2, width), rng.integers(2, height)
+    colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+    ImageDraw.Draw(copy).ellipse((int(x), int(y), int(x + w), int(y + h)), fill=colour)
+    share = float(rng.uniform(0.2, 0.9))
+    return Image.blend(picture, copy, share)
+
+
+def _stripped(path: Path) -> tuple[bytes, str]:
+    """A picture file without EXIF (but orientation), profile, text or thumbnail."""
+    suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
+    try:
+        with Image.open(path) as opened:
+            orientation = opened.getexif().get(ORIENTATION, 1)
+            if suffix == ".png":
+                opened = ImageOps.exif_transpose(opened)
+            clean = Image.frombytes("RGB", opened.size, opened.convert("RGB").tobytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if suffix == ".png":
+        return _encoded(clean, suffix)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    file = io.BytesIO()
+    clean.save(file, "JPEG", quality=92, exif=exif)
+    return file.getvalue(), suffix

@@ -1,0 +1,38 @@
+"""`.keras` files with equal bytes for equal models."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ..records import write_bytes
+
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def save(model: Any, path: Path) -> None:
+    """Save a Keras 3 model without the times that Keras writes into the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "model.keras"
+        model.save(plain)
+        packed = io.BytesIO()
+        with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w") as target:
+            for name in sorted(source.namelist()):
+                data = source.read(name)
+                if name == "metadata.json":
+                    about = json.loads(data)
+                    about.pop("date_saved", None)
+                    data = json.dumps(about, sort_keys=True).encode()
+                target.writestr(zipfile.ZipInfo(name, ZIP_DATE), data)
+    write_bytes(path, packed.getvalue())
+
+
+def load(path: Path) -> Any:
+    """Load a `.keras` file in safe mode, for inference."""
+    import keras
+
+    return keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -1,0 +1,279 @@
+"""The stages in order, and the functions behind the commands: one for each stage, and `export`.
+
+Each brings every stage up to its own to date and returns that stage's record. What can be
+checked early is: data, then what is harmful, then where to write, then weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+from . import chatter, progress
+from .config import OPTIONS, Settings, as_record, make_settings
+from .errors import DataError, EnvironmentProblem, UsageError
+from .records import Record, read_json, write_json
+from .run import Stage, bring_up_to_date, inputs_of, is_current
+
+STAGES = (
+    "dataset",
+    "train",
+    "quantize",
+    "convert",
+    "score",
+    "select",
+    "threshold",
+    "parity",
+    "bundle",
+)
+CONFIG_RECORD = "config.json"
+LOG = "run.log"
+
+# Rough cost of one photo through the network, forward, on two cores at the usual size: seconds.
+_FORWARD = {"inception_v3": (0.15, 299), "mobilenet_v2": (0.03, 224), "small_cnn": (0.001, 64)}
+# How many times a stage takes each photo through the network, and what it takes besides: minutes.
+_PASSES = {"train": (3.0, 0.3), "quantize": (4.0, 0.7), "convert": (0.0, 0.7), "score": (3.0, 0.2)}
+
+
+def stage(name: str) -> Stage:
+    """The stage of that name, its module imported now."""
+    found: Stage = import_module(f".stages.{name}", __package__).STAGE
+    return found
+
+
+def settings_for(
+    options: Mapping[str, object], *, config: Path | None = None, recall: bool = False
+) -> Settings:
+    """Settings from options over the configuration file over the defaults.
+
+    recall: what a run was made with stands in for the defaults, so that `train --name x` goes on
+    with the photos that `dataset SOURCE --name x` was given. Raises UsageError.
+    """
+    settings = make_settings(options, config=config)
+    path = settings.run_folder / CONFIG_RECORD
+    if not recall or not path.exists():
+        return settings
+    remembered = {k: v for k, v in read_json(path).items() if k in OPTIONS and v is not None}
+    # A run folder that was moved is where it is now; and the size and weights that were filled
+    # in for one backbone are none of another's.
+    dropped = {"run"} | ({"weights", "image_size"} if options.get("backbone") else set())
+    kept = {k: v for k, v in remembered.items() if k not in dropped}
+    given = {k: v for k, v in options.items() if v is not None}
+    return make_settings({**kept, "run": settings.run_folder, **given}, config=config)
+
+
+def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> Record:
+    """Bring every stage up to `stage_name` to date and return that one's record.
+
+    verbose: what libraries print goes to the screen and not to `run.log`. Raises what the stages
+    raise; EnvironmentProblem where the run is in use or a folder cannot be written.
+    """
+    if settings.data is not None and not settings.data.is_dir():
+        # Before the run folder is made: a mistyped path leaves nothing behind.
+        raise DataError(
+            f"--data {settings.data}: wanted a folder with one folder of images for each class, "
+            f"found {'a file' if settings.data.exists() else 'nothing'}; check the path"
+        )
+    names = STAGES[: STAGES.index(stage_name) + 1]
+    folder = settings.run_folder
+    _writable(folder)
+    with _locked(folder), chatter.led_to(None if verbose else folder / LOG):
+        _say_plan(settings, names)
+        write_json(folder / CONFIG_RECORD, as_record(settings))
+        record: Record = {}
+        for name in names:
+            record = bring_up_to_date(stage(name), settings)
+            if name == "dataset":
+                _check_rest(settings, record, stage_name)
+            elif name == "parity":
+                from .stages import parity
+
+                parity.check(record, require_proof=settings.require_proof)
+    return record
+
+
+def _check_rest(settings: Settings, dataset: Record, stage_name: str) -> None:
+    """What later stages would stumble on, as soon as the data are known to be sound."""
+    from .decision import classes_for
+
+    if STAGES.index(stage_name) >= STAGES.index("threshold"):
+        rows = dataset["labels"]
+        classes_for([r["label"] for r in rows], [r["group"] for r in rows], settings.harmful)
+    if stage_name == "bundle":
+        _writable(settings.out)
+    if stage_name != "dataset":
+        from .models.backbones import check_weights
+
+        check_weights(settings)
+
+
+def _writable(folder: Path) -> None:
+    """Make `folder` and try to write in it. Raises EnvironmentProblem."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
+            pass
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"cannot write in {folder}: {error.strerror or error}; "
+            "choose another folder with --run or --out, or free space and permissions"
+        ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder. Raises EnvironmentProblem when another process does.
+
+    The system lets go of the lock when the process ends, however it ends.
+    """
+    with (folder / ".lock").open("a+") as file:
+        try:
+            _lock(file)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"{folder}: another mobileclf is at work in this run; wait for it, or choose "
+                "another folder with --run"
+            ) from error
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _say_plan(settings: Settings, names: tuple[str, ...]) -> None:
+    """Print what is about to be done and how long it may take."""
+    times = settings.run_folder / "times.json"
+    last = read_json(times) if times.exists() else {}
+    photos = _count_photos(settings)
+    source = "the embedded sample of drawn mushrooms" if settings.data is None else settings.data
+    lines = [f"plan: {settings.name} from {source}, in {settings.run_folder}"]
+    if settings.data is None and settings.weights == "none":
+        lines.append(f"  {settings.backbone} from random weights: no download; a demo, not a tool")
+    todo, minutes = False, 0.0
+    for name in names:
+        # Once one stage is made anew, what the later ones read is not known yet.
+        step = stage(name)
+        todo = todo or not is_current(step, settings, inputs_of(step, settings))
+        expected = last[name] / 60 if name in last else _minutes(settings, name, photos)
+        minutes += expected if todo else 0
+        lines.append(f"  {name:<10} {_about(expected) if todo else 'up to date'}")
+    lines.append(f"  together   {_about(minutes)} on two cores" if todo else "  nothing to do")
+    for line in lines:
+        progress.say(line)
+
+
+def _about(minutes: float) -> str:
+    return "under a minute" if minutes < 0.75 else f"about {max(1, round(minutes))} min"
+
+
+def _count_photos(settings: Settings) -> int:
+    if settings.data is None:
+        return 1000
+    return sum(1 for path in settings.data.glob("*/*") if path.is_file())
+
+
+def _minutes(settings: Settings, name: str, photos: int) -> float:
+    """A rough estimate for a stage that has not run yet."""
+    seconds, usual = _FORWARD[settings.backbone or "small_cnn"]
+    once = photos * seconds * ((settings.image_size or usual) / usual) ** 2 / 60
+    passes, besides = _PASSES.get(name, (0.0, 0.1))
+    if name == "train" and settings.weights == "none":
+        passes = 3.0 * settings.epochs  # forward and backward through the whole network
+    if name == "quantize":
+        passes += 4.0 * settings.fine_tune_epochs
+    return passes * once + besides
+
+
+def _stage_function(name: str, options: Mapping[str, Any], config: Path | None) -> Record:
+    return run_until(settings_for(options, config=config, recall=True), name)
+
+
+def export(*, int8: bool = False, config: Path | None = None, **options: Any) -> Record:
+    """Bring every stage up to date and bundle; returns the bundle stage's record.
+
+    int8 has to be True: there is no other kind of bundle. options: fields of
+    `mobileclf.Settings`; without `data` it uses the embedded sample. config: a TOML file for
+    what options do not give, by default `mobileclf.toml` if there. Raises MobileclfError.
+    """
+    require_int8(int8)
+    return run_until(settings_for(options, config=config), "bundle")
+
+
+def require_int8(int8: bool) -> None:
+    """Raises UsageError unless int8 was asked for."""
+    if not int8:
+        raise UsageError("export: wanted --int8, found nothing; there is no other kind of bundle")
+
+
+def dataset(source: Path | str, *, config: Path | None = None, **options: Any) -> Record:
+    """Index and check the images under `source` and split them in four parts."""
+    options["data"] = source
+    return _stage_function("dataset", options, config)
+
+
+def train(*, config: Path | None = None, **options: Any) -> Record:
+    """Transfer learning: the float model, and its temperature."""
+    return _stage_function("train", options, config)
+
+
+def quantize(*, config: Path | None = None, **options: Any) -> Record:
+    """Rewrites, ranges and quantization-aware fine-tuning: the candidates."""
+    return _stage_function("quantize", options, config)
+
+
+def convert(*, config: Path | None = None, **options: Any) -> Record:
+    """One audited `.tflite` for each candidate."""
+    return _stage_function("convert", options, config)
+
+
+def score(*, config: Path | None = None, **options: Any) -> Record:
+    """Scores and plain metrics of every variant on validation, threshold and test photos."""
+    return _stage_function("score", options, config)
+
+
+def select(*, config: Path | None = None, **options: Any) -> Record:
+    """Which int8 candidate ships, by its agreement with the float model on validation."""
+    return _stage_function("select", options, config)
+
+
+def threshold(*, config: Path | None = None, **options: Any) -> Record:
+    """ROC, AUC and the operating point, on the threshold photos."""
+    return _stage_function("threshold", options, config)
+
+
+def parity(*, config: Path | None = None, **options: Any) -> Record:
+    """Whether the int8 model answers as well as the float model, on the test photos."""
+    return _stage_function("parity", options, config)
+
+
+def sample(folder: Path | str, *, seed: int = 0) -> Record:
+    """Write the embedded sample, drawn mushrooms in class folders, to a new or empty `folder`.
+
+    Returns the number of images of each class. Raises UsageError when the folder is in use.
+    """
+    from .images import sample as drawn
+
+    target = Path(folder)
+    drawn.write_sample(target, seed=seed)
+    counts = {p.name: sum(1 for _ in p.iterdir()) for p in sorted(target.iterdir()) if p.is_dir()}
+    return {"folder": str(target), "seed": seed, "images": counts}
+
+
+def as_json(record: Record) -> str:
+    """A record for machines: JSON as the records on disk are."""
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)

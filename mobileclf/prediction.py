@@ -1,0 +1,189 @@
+"""Label images with a bundle: its model, its preprocessing and its decision, nothing else.
+
+A bundle whose files are not the ones that were proven is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import chatter, progress
+from .decision import Classes, Decision, decision_score, verdicts
+from .errors import DataError
+from .images.load import ImageSpec, load
+from .records import Record, read_json, sha256_file
+
+SCHEMA = 1
+NO_VERDICT = "no verdict"
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".heic", ".heif")
+    + (".tif", ".tiff", ".avif")  # refused with a reason, not passed over in silence
+)
+TOP = 3
+COLUMNS = ("path", "label", "score", "group_score", "verdict") + tuple(
+    column for i in range(1, TOP + 1) for column in (f"top{i}", f"top{i}_score")
+)
+COLUMNS += ("problem",)
+
+
+def predict(
+    bundle: Path | str, images: Sequence[Path | str] | Path | str, *, verbose: bool = False
+) -> list[Record]:
+    """What the app would say of each image, in the order given; folders are searched within.
+
+    One row an image: path, label, score (quanta of 1/256), group_score (the same, None without
+    groups), verdict, top (label and score of the best three) and problem (None, or why there is
+    no verdict). Raises DataError when the bundle was changed since it was made, when a path does
+    not exist, or when no image could be read.
+    """
+    folder = Path(bundle)
+    given = [images] if isinstance(images, (str, Path)) else list(images)
+    with TemporaryDirectory() as apart:
+        chatty = nullcontext() if verbose else chatter.led_to(Path(apart) / "log")
+        with chatty:
+            return _predict(folder, [Path(path) for path in given])
+
+
+def _predict(folder: Path, given: Sequence[Path]) -> list[Record]:
+    from .tflite.interpreter import open_interpreter, scores
+
+    record = read_bundle(folder)
+    try:
+        classes = Classes.from_record(record)
+        decision = Decision.from_record(record["decision"], purpose=record["purpose"])
+        spec = ImageSpec.from_record(record["input"])
+        model, kernels = folder / record["model"]["file"], record["output"]["kernels"]
+    except KeyError as error:
+        raise DataError(f"{folder / 'bundle.json'}: wanted the key {error}, found none") from error
+    paths = list(_files(given))
+    interpreter = open_interpreter(model, kernels=kernels)
+    rows: list[Record] = []
+    for path, pixels, problem in progress.track(_loaded(paths, spec), "predict", len(paths)):
+        if pixels is None:
+            rows.append(_without_verdict(path, problem))
+        else:
+            quanta = np.asarray(scores(interpreter, pixels[np.newaxis]))
+            rows.append(_row(path, quanta, classes, decision))
+    if all(row["problem"] for row in rows):
+        raise DataError(
+            f"predict: wanted at least one readable image, found none of {len(rows)}; "
+            f"the first: {rows[0]['problem']}"
+        )
+    return rows
+
+
+def read_bundle(folder: Path) -> Record:
+    """`bundle.json`, once every file that it names is there with the sha256 it names.
+
+    Raises DataError.
+    """
+    path = folder / "bundle.json"
+    if not path.is_file():
+        raise DataError(f"{folder}: wanted a bundle (a folder with bundle.json), found none")
+    record = read_json(path)
+    if record.get("schema") != SCHEMA:
+        raise DataError(
+            f"{path}: wanted schema {SCHEMA}, found {record.get('schema')!r}; "
+            "use the mobileclf that made it, or export again"
+        )
+    try:
+        wanted = {record["model"]["file"]: record["model"]["sha256"]}
+        wanted |= {name: entry["sha256"] for name, entry in record.get("files", {}).items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: wanted model and files with their sha256 ({error!r})") from error
+    _check_files(folder, wanted)
+    return record
+
+
+def _check_files(folder: Path, wanted: Mapping[str, str]) -> None:
+    for name, digest in wanted.items():
+        file = folder / name
+        # A name that leads out of the bundle is not part of it.
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{folder / 'bundle.json'}: {name!r} lies outside the bundle")
+        found = sha256_file(file) if file.is_file() else "no such file"
+        if found != digest:
+            raise DataError(
+                f"{file}: wanted sha256 {digest}, found {found}; the bundle was changed after it "
+                "was proven: export it again"
+            )
+
+
+def _files(given: Sequence[Path]) -> Iterator[Path]:
+    for path in given:
+        if path.is_dir():
+            found = sorted(
+                p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES
+            )
+            if not found:
+                raise DataError(f"{path}: wanted images in this folder, found none")
+            yield from found
+        elif path.exists():
+            yield path
+        else:
+            raise DataError(f"{path}: wanted an image or a folder of images, found nothing there")
+
+
+def _loaded(
+    paths: Sequence[Path], spec: ImageSpec
+) -> Iterator[tuple[Path, NDArray[np.uint8] | None, str]]:
+    for path in paths:
+        try:
+            yield path, load(path, spec), ""
+        except DataError as error:
+            yield path, None, str(error)
+
+
+def _row(
+    path: Path, quanta: NDArray[np.integer[Any]], classes: Classes, decision: Decision
+) -> Record:
+    """The row of one photo; quanta: integers (1, labels)."""
+    # Stable, so that on a tie the lower index comes first, as in the decision.
+    order = np.argsort(-quanta[0].astype(np.int64), kind="stable")
+    top = [{"label": classes.labels[i], "score": int(quanta[0, i])} for i in order[:TOP]]
+    grouped = int(decision_score(quanta, classes)[0]) if decision.group is not None else None
+    return {
+        "path": str(path),
+        **top[0],
+        "group_score": grouped,
+        "verdict": verdicts(quanta, classes, decision)[0],
+        "top": top,
+        "problem": None,
+    }
+
+
+def _without_verdict(path: Path, problem: str) -> Record:
+    nothing = {"label": None, "score": None, "group_score": None}
+    return {"path": str(path), **nothing, "verdict": NO_VERDICT, "top": [], "problem": problem}
+
+
+def as_csv(rows: Sequence[Record]) -> str:
+    """The rows as CSV with a header, columns COLUMNS, `\\n` line ends.
+
+    A text that a spreadsheet would take for a formula (it begins with = + - @, a tab or a
+    carriage return) gets a ' in front; nothing else is changed.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    for row in rows:
+        flat = {key: value for key, value in row.items() if key != "top"}
+        for i, best in enumerate(row["top"], start=1):
+            flat |= {f"top{i}": best["label"], f"top{i}_score": best["score"]}
+        writer.writerow({key: _harmless(value) for key, value in flat.items()})
+    return text.getvalue()
+
+
+def _harmless(value: object) -> object:
+    # "CSV injection": OWASP names these six first characters.
+    risky = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if risky else value

@@ -1,0 +1,271 @@
+"""Bundle: the final model file with its metadata, golden cases, and all that an app needs.
+
+It is built and proven inside the run; `place` then puts a copy at `exported/<name>` in one step.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib import metadata as packages
+from pathlib import Path
+
+import numpy as np
+
+from .. import exchange, golden, progress
+from ..config import Settings
+from ..decision import Classes, Decision
+from ..errors import EnvironmentProblem, ProofError
+from ..photos import load_part, spec_for
+from ..records import (
+    Record,
+    canonical,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    sha256_json,
+    write_bytes,
+    write_json,
+)
+from ..report.report import render
+from ..run import Stage
+from ..scores import read_labels, read_scores
+from ..tflite import metadata
+from ..tflite.audit import audit, contents
+from ..tflite.interpreter import OLDEST, as_quanta, open_interpreter, score_photos, scores
+
+FOLDER = "bundle"
+RECORDS = (
+    "dataset.json", "train.json", "quantize.json", "convert.json", "metrics.json",
+    "selection.json", "threshold.json", "parity.json",
+)  # fmt: skip
+VERSIONED = (
+    "tensorflow", "tf-keras", "keras", "tensorflow-model-optimization", "ai-edge-litert",
+    "tflite-runtime", "numpy", "pillow",
+)  # fmt: skip
+CHECKED_PHOTOS = 32
+LIMITS = (
+    "Measured on photos like those it was trained on. A photo of anything else still gets one of "
+    "the labels. It is no ground for eating, touching or treating anything: ask someone who knows."
+)
+
+
+def work(folder: Path, settings: Settings) -> Record:
+    """Build the bundle under `bundle/` of the run. Returns the body of its record.
+
+    Raises ProofError when the final file answers otherwise than the scored one, or when no
+    golden picture has one of the verdicts.
+    """
+    records = {name: read_json(folder / name) for name in RECORDS}
+    threshold, parity = records["threshold.json"], records["parity.json"]
+    candidate = records["selection.json"]["selected"]
+    labels, _ = read_labels(folder)
+    classes = _classes(labels, threshold)
+    decision = Decision.from_record(threshold["decision"], purpose=settings.purpose)
+    run_sha256 = _run_hash(records, settings)
+    place = folder / FOLDER
+    shutil.rmtree(place, ignore_errors=True)
+
+    scored = (folder / f"model_{candidate}.tflite").read_bytes()
+    label_lines = "".join(f"{label}\n" for label in labels).encode()
+    about = metadata.Description(
+        name=str(settings.name),
+        description=(
+            f"{len(labels)} classes, int8, {settings.purpose}; the decision that goes with it is "
+            f"in {metadata.DECISION_FILE}; run {run_sha256}"
+        ),
+        version=packages.version("mobileclf"),
+        author=f"mobileclf {packages.version('mobileclf')}",
+        size=spec_for(settings).width,
+        # A group decision is another rule than a minimum for each class, and MediaPipe knows
+        # only the second.
+        minimum_score=threshold["decision"]["threshold"] if decision.group is None else None,
+    )
+    decision_json = canonical(
+        {**classes.as_record(), "purpose": settings.purpose, "decision": decision.as_record()}
+    )
+    model = metadata.write(
+        scored, about, {metadata.LABELS_FILE: label_lines, metadata.DECISION_FILE: decision_json}
+    )
+    audit(model, labels=len(labels), io=settings.io, size=about.size)
+    _prove_unchanged(folder, settings, model, f"{candidate}.xnnpack")
+
+    write_bytes(place / "model.tflite", model)
+    write_bytes(place / "labels.txt", label_lines)
+    cases = _golden(model, settings, classes, decision)
+    named = [(f"golden/{i}{case.suffix}", case) for i, case in enumerate(cases)]
+    for image, case in named:
+        write_bytes(place / image, case.data)
+    write_json(place / "parity.json", {k: v for k, v in parity.items() if k not in _INTERNAL})
+    body = {
+        "schema": 1,
+        "name": settings.name,
+        "purpose": settings.purpose,
+        "model": {
+            "file": "model.tflite",
+            "sha256": sha256_bytes(model),
+            "min_runtime": _oldest_seen(records["metrics.json"], candidate),
+            "bytes": len(model),
+        },
+        "input": _input(settings, model),
+        "output": _output(model),
+        **classes.as_record(),
+        "decision": decision.as_record(),
+        "golden": [case.as_record(image) for image, case in named],
+        "metrics": _metrics(records, candidate),
+        "limits": LIMITS,
+        "provenance": {
+            "mobileclf": packages.version("mobileclf"),
+            "run_sha256": run_sha256,
+            "versions": _versions(),
+            "seed": settings.seed,
+        },
+    }
+    for name, text in render(body, records).items():
+        write_bytes(place / name, text.encode())
+    runtime = {"labels.txt", *(image for image, _ in named)}
+    files = sorted(p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file())
+    body["files"] = {
+        name: {"sha256": sha256_file(place / name), "runtime": name in runtime}
+        for name in files
+        if name != "model.tflite"
+    }
+    write_json(place / "bundle.json", body)
+    return {
+        "stage": "bundle",
+        "run_sha256": run_sha256,
+        "candidate": candidate,
+        "golden": [case.verdict for case in cases],
+        "outputs": [f"{FOLDER}/{name}" for name in (*files, "bundle.json")],
+    }
+
+
+_INTERNAL = ("schema", "stage", "inputs", "outputs")
+
+
+def _classes(labels: tuple[str, ...], threshold: Record) -> Classes:
+    classes = Classes.from_record(threshold["classes"])
+    if classes.labels != labels:
+        raise ProofError("bundle: wanted the labels of the threshold record, found others")
+    return classes
+
+
+def _run_hash(records: dict[str, Record], settings: Settings) -> str:
+    """Over settings and records, which hold no times, absolute paths or host."""
+    return sha256_json({"records": records, "name": settings.name, "purpose": settings.purpose})
+
+
+def _prove_unchanged(folder: Path, settings: Settings, model: bytes, variant: str) -> None:
+    """The file with metadata inside answers as the scored one, to the last bit."""
+    _, photos = load_part(folder, settings, "test")
+    photos = photos[:CHECKED_PHOTOS]
+    got = as_quanta(score_photos(model, photos, title="check the final file"))
+    wanted = read_scores(folder, variant, "test").quanta
+    assert wanted is not None
+    if not np.array_equal(got, wanted[: len(photos)]):
+        raise ProofError(
+            f"bundle: the final file answers otherwise than the scored one on the first "
+            f"{len(photos)} test photos; run `mobileclf score` again"
+        )
+
+
+def _golden(
+    model: bytes, settings: Settings, classes: Classes, decision: Decision
+) -> list[golden.Case]:
+    interpreter = open_interpreter(model)
+    judge = golden.Judge(
+        spec=spec_for(settings),
+        classes=classes,
+        decision=decision,
+        score=lambda photos: as_quanta(scores(interpreter, photos)),
+    )
+    if settings.golden_from is not None:
+        return golden.from_photos(judge, settings.golden_from)
+    return golden.drawn(judge, settings.seed)
+
+
+def _oldest_seen(metrics: Record, candidate: str) -> str:
+    """The oldest runtime that loaded the model here and was held to the gate."""
+    variants = metrics["variants"]
+    name = f"{candidate}.{OLDEST}"
+    runtime = variants[name if name in variants else f"{candidate}.xnnpack"]["runtime"]
+    return ".".join(runtime.split()[1].split(".")[:2])
+
+
+def _input(settings: Settings, model: bytes) -> Record:
+    end = contents(model).inputs[0]
+    spec = spec_for(settings).as_record()
+    return {**spec, "dtype": end.dtype, "scale": end.scale, "zero_point": end.zero_point}
+
+
+def _output(model: bytes) -> Record:
+    end = contents(model).outputs[0]
+    return {
+        "dtype": end.dtype,
+        "scale": end.scale,
+        "zero_point": end.zero_point,
+        "kernels": "xnnpack",
+    }
+
+
+def _metrics(records: dict[str, Record], candidate: str) -> Record:
+    variants = records["metrics.json"]["variants"]
+    parity, threshold = records["parity.json"], records["threshold.json"]
+    return {
+        "split": parity["split"],
+        "n": parity["n"],
+        "float": variants["float"]["parts"]["test"],
+        "int8": variants[f"{candidate}.xnnpack"]["parts"]["test"],
+        "agreement": parity["agreement"],
+        "verdict": parity["verdict"],
+        "auc": threshold["auc"],
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in VERSIONED:
+        try:
+            found[name] = packages.version(name)
+        except packages.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def place(settings: Settings) -> Path:
+    """Put the run's bundle at `exported/<name>` in one step; returns that folder.
+
+    Raises EnvironmentProblem when it cannot be written; what was there then stays.
+    """
+    target = settings.out / str(settings.name)
+    source = settings.run_folder / FOLDER
+    exchange.repair(target)
+    building = exchange.building_place(target)
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, building)
+    except OSError as error:
+        shutil.rmtree(building, ignore_errors=True)
+        raise EnvironmentProblem(
+            f"cannot write {building}: {error}; choose another folder with --out"
+        ) from error
+    exchange.put_in_place(building, target)
+    progress.say(f"bundle: {target}")
+    return target
+
+
+def _outside(settings: Settings) -> Record:
+    found: Record = {"purpose": settings.purpose, "versions": _versions()}
+    if settings.golden_from is not None:
+        pictures = sorted(p for p in settings.golden_from.rglob("*") if p.is_file())
+        found["golden"] = [sha256_file(p) for p in pictures]
+    return found
+
+
+STAGE = Stage(
+    name="bundle",
+    record="bundled.json",
+    reads=("dataset.csv", *RECORDS),
+    settings=("name", "image_size", "io", "seed"),
+    work=work,
+    outside=_outside,
+)

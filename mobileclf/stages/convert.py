@@ -1,0 +1,130 @@
+"""Convert: one audited `.tflite` for each candidate, and the float ones beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import progress
+from ..config import Settings
+from ..errors import ProofError
+from ..models import deploy, qat
+from ..photos import load_part
+from ..records import Record, read_json, write_bytes
+from ..run import Stage
+from ..scores import read_labels
+from ..tflite import convert
+from ..tflite.audit import audit, contents
+from ..tflite.interpreter import as_quanta, score_photos
+
+STOCK = "stock"
+CHECKED_PHOTOS = 64
+# A fake quantizer rounds in float32 where the kernel rounds in integers, and what falls on the
+# other side of a tie is carried through every later layer. Measured on trained networks; a graph
+# converted wrongly is off by an order more.
+MEAN_BOUND = 0.02
+AGREEMENT_BOUND = 0.9
+
+
+def file_of(variant: str) -> str:
+    """Name of a variant's file in the run."""
+    return f"model_{variant}.tflite"
+
+
+def work(folder: Path, settings: Settings) -> Record:
+    """Convert and audit every candidate. Returns the body of `convert.json`.
+
+    Raises ProofError when a file is not what was asked for, or answers unlike its graph.
+    """
+    assert settings.image_size is not None
+    size, io = settings.image_size, settings.io
+    labels, _ = read_labels(folder)
+    models = deploy.deployable(folder)
+    _, photos = load_part(folder, settings, "train", most=settings.calibration_photos)
+    _, checked = load_part(folder, settings, "validation", most=CHECKED_PHOTOS)
+    names = (STOCK, *read_json(folder / "quantize.json")["candidates"])
+    candidates: list[Record] = []
+    for name in progress.track(names, "convert", len(names)):
+        check = None
+        if name == STOCK:
+            model = convert.post_training(models.folded, size, io, photos)
+        else:
+            graph = _graph(models.folded, folder / f"{name}.npz")
+            model = convert.from_quantized_graph(graph, size, io)
+            check = _as_the_graph(name, graph, model, checked)
+        found = audit(model, labels=len(labels), io=io, size=size)
+        write_bytes(folder / file_of(name), model)
+        candidates.append(
+            {"candidate": name, "file": file_of(name), "bytes": len(model), **found, "check": check}
+        )
+    others = _others(folder, settings, models.folded, photos)
+    return {
+        "stage": "convert",
+        "io": io,
+        "candidates": candidates,
+        "others": others,
+        "outputs": [entry["file"] for entry in (*candidates, *others)],
+    }
+
+
+def _graph(folded: Any, weights: Path) -> Any:
+    graph = qat.quantized(folded)
+    with np.load(weights, allow_pickle=False) as stored:
+        qat.set_weights(graph, dict(stored))
+    return graph
+
+
+def _as_the_graph(
+    name: str, graph: Any, model: bytes, photos: NDArray[np.uint8]
+) -> Record:
+    """How far the file's answers lie from its graph's. Raises ProofError beyond the bounds."""
+    wanted = qat.forward(graph, photos)
+    got = as_quanta(score_photos(model, photos, title=f"check {name}")) / 256
+    differences = np.abs(wanted - got)
+    agreement = float(np.mean(wanted.argmax(axis=1) == got.argmax(axis=1)))
+    mean = float(differences.mean())
+    if mean > MEAN_BOUND or agreement < AGREEMENT_BOUND:
+        raise ProofError(
+            f"convert: {file_of(name)} does not answer like its graph: wanted a mean difference "
+            f"of at most {MEAN_BOUND} and {AGREEMENT_BOUND:.0%} same answers, "
+            f"found {mean:.3g} and {agreement:.1%}"
+        )
+    return {
+        "what": "quantization graph against tflite",
+        "photos": len(photos),
+        "agreement": agreement,
+        "mean_difference": mean,
+        "largest_difference": float(differences.max()),
+    }
+
+
+def _others(
+    folder: Path, settings: Settings, folded: Any, photos: NDArray[np.uint8]
+) -> list[Record]:
+    """float32 always; fp16, dynamic and int16x8 where asked for."""
+    assert settings.image_size is not None
+    kinds = ["float32"] + [k for k in ("fp16", "dynamic", "int16x8") if getattr(settings, k)]
+    found = []
+    for kind in kinds:
+        if kind == "int16x8":
+            model = convert.post_training(
+                folded, settings.image_size, "float32", photos, int16x8=True
+            )
+        else:
+            model = convert.floating(folded, settings.image_size, kind)
+        write_bytes(folder / file_of(kind), model)
+        held = contents(model).as_record()
+        found.append({"variant": kind, "file": file_of(kind), "bytes": len(model), **held})
+    return found
+
+
+STAGE = Stage(
+    name="convert",
+    record="convert.json",
+    reads=("dataset.json", "dataset.csv", "model.keras", "quantize.json"),
+    settings=("image_size", "calibration_photos", "io", "fp16", "dynamic", "int16x8"),
+    work=work,
+)

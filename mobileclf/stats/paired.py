@@ -1,0 +1,147 @@
+"""Two models on the same photos: how much accuracy one loses, and whether that is shown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Outcome = Literal["proven", "not shown", "worse"]
+LEVEL = 0.95
+MOST_PHOTOS = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """How many photos both models get right, only the second, only the first, neither.
+
+    Counts may be fractions, for asking what more photos of the same kind would show.
+    """
+
+    both: float
+    won: float
+    lost: float
+    neither: float
+
+    @property
+    def n(self) -> float:
+        return self.both + self.won + self.lost + self.neither
+
+    @property
+    def difference(self) -> float:
+        """Accuracy of the second less that of the first, in -1..1."""
+        return (self.won - self.lost) / self.n
+
+
+def count_pairs(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Pairs:
+    """The table of two models. first, second: bool (n,), whether each photo was right; n >= 1."""
+    return Pairs(
+        both=int((first & second).sum()),
+        won=int((second & ~first).sum()),
+        lost=int((first & ~second).sum()),
+        neither=int((~first & ~second).sum()),
+    )
+
+
+def wilson(right: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
+    """Two-sided score interval of a proportion right / n (Wilson 1927)."""
+    z = _quantile(level)
+    middle = (right + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(max(right * (n - right) / n + z * z / 4, 0.0))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def newcombe(pairs: Pairs, *, level: float = LEVEL) -> tuple[float, float]:
+    """Two-sided interval of the paired accuracy difference, second less first.
+
+    Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions
+    based on paired data", Statistics in Medicine 17:2635-2650, method 10: Wilson intervals of
+    either accuracy, squared and added with the correlation phi, whose numerator is corrected for
+    continuity when positive; phi = 0 where a margin is empty.
+    """
+    n = pairs.n
+    second, first = pairs.both + pairs.won, pairs.both + pairs.lost
+    low2, high2 = wilson(second, n, level=level)
+    low1, high1 = wilson(first, n, level=level)
+    margins = second * (n - second) * first * (n - first)
+    product = pairs.both * pairs.neither - pairs.won * pairs.lost
+    if product > 0:
+        product = max(product - n / 2, 0.0)
+    phi = product / math.sqrt(margins) if margins > 0 else 0.0
+    p2, p1 = second / n, first / n
+    down, up = _added(p2 - low2, high1 - p1, phi), _added(high2 - p2, p1 - low1, phi)
+    return max(pairs.difference - down, -1.0), min(pairs.difference + up, 1.0)
+
+
+def _added(a: float, b: float, phi: float) -> float:
+    return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
+
+
+def outcome(pairs: Pairs, max_drop: float, *, level: float = LEVEL) -> Outcome:
+    """What the photos show about a drop of accuracy of at most `max_drop` (0..1).
+
+    "worse": the whole interval lies below -max_drop. "proven": its lower bound is at or above
+    -max_drop. "not shown": anything between.
+    """
+    low, high = newcombe(pairs, level=level)
+    if high < -max_drop:
+        return "worse"
+    return "proven" if low >= -max_drop else "not shown"
+
+
+def photos_to_prove(pairs: Pairs, max_drop: float, *, level: float = LEVEL) -> int | None:
+    """The fewest photos, in the same proportions, for which the outcome is "proven".
+
+    None where no number would do: the difference itself is at or beyond -max_drop (or it would
+    take over MOST_PHOTOS).
+    """
+
+    def proven(n: int) -> bool:
+        k = n / pairs.n
+        more = Pairs(
+            both=pairs.both * k, won=pairs.won * k, lost=pairs.lost * k, neither=pairs.neither * k
+        )
+        return outcome(more, max_drop, level=level) == "proven"
+
+    if pairs.difference <= -max_drop:
+        return None
+    low, high = 0, 1
+    while not proven(high):
+        low, high = high, 2 * high
+        if high > MOST_PHOTOS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if proven(middle) else (middle, high)
+    return high
+
+
+def mcnemar(pairs: Pairs) -> float:
+    """Two-sided exact p of McNemar's test: lost against won as a fair coin; 1 where both are 0."""
+    from scipy.stats import binom
+
+    changed = round(pairs.won + pairs.lost)
+    if not changed:
+        return 1.0
+    return min(1.0, 2 * float(binom.cdf(round(min(pairs.won, pairs.lost)), changed, 0.5)))
+
+
+def beats_majority(right: NDArray[np.bool_], truth: NDArray[np.int64]) -> tuple[float, float]:
+    """Share of the largest class and the one-sided exact binomial p of beating it.
+
+    p = P(X >= number right) for X ~ Binomial(n, share). The share is that of these very photos,
+    so it is the best that any constant answer can do on them. With one class only p is 1.
+    """
+    from scipy.stats import binom
+
+    share = float(np.bincount(truth).max() / len(truth))
+    return share, float(binom.sf(int(right.sum()) - 1, len(truth), share))
+
+
+def _quantile(level: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf((1 + level) / 2))

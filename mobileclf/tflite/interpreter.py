@@ -1,0 +1,234 @@
+"""Running a `.tflite`, on each runtime and kernel family, always through the same three lines.
+
+An int8 model's outputs come back as quanta: uint8, 256 of which are probability 1, whatever
+type stands at the file's output. Only its own module knows which runtime is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import progress
+from ..errors import DataError, EnvironmentProblem
+from . import apart
+
+Kernels = Literal["xnnpack", "builtin"]
+Runtime = Literal["ai-edge-litert", "tensorflow", "tflite-runtime"]
+MODULES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tensorflow": "tensorflow.lite.python.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
+OLDEST: Runtime = "tflite-runtime"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpreter:
+    """A loaded model with one input and one output, its tensors allocated.
+
+    size: (height, width) of the input. labels: number of outputs. Not for two threads at once.
+    """
+
+    engine: Any
+    size: tuple[int, int]
+    labels: int
+
+
+def at_hand(runtime: Runtime) -> bool:
+    """Whether `runtime` is installed."""
+    try:
+        return find_spec(MODULES[runtime]) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def runtime_name(runtime: Runtime) -> str:
+    """Name and version of an installed runtime, as `ai-edge-litert 2.3.0`."""
+    return f"{runtime} {metadata.version(runtime)}"
+
+
+@cache
+def _module(runtime: Runtime) -> Any:
+    from importlib import import_module
+
+    if not at_hand(runtime):
+        raise EnvironmentProblem(f"{runtime} is not installed; `pip install {runtime}` brings it")
+    return import_module(MODULES[runtime])
+
+
+def open_interpreter(
+    model: bytes | Path,
+    *,
+    kernels: Kernels = "xnnpack",
+    runtime: Runtime = "ai-edge-litert",
+    threads: int = 1,
+) -> Interpreter:
+    """Load a classifier. tflite-runtime has built-in kernels alone for int8.
+
+    Raises DataError when the file is no model with one image in and one vector out, and
+    EnvironmentProblem when the runtime is not installed.
+    """
+    module = _module(runtime)
+    options: dict[str, Any] = {"num_threads": threads}
+    if kernels == "builtin":
+        resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        options["experimental_op_resolver_type"] = resolver
+    data = model if isinstance(model, bytes) else model.read_bytes()
+    try:
+        engine = module.Interpreter(model_content=data, **options)
+        engine.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise DataError(
+            f"model: {runtime} cannot load it ({str(error).splitlines()[0]})"
+        ) from error
+    inputs, outputs = engine.get_input_details(), engine.get_output_details()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise DataError(
+            f"model: wanted one input and one output, found {len(inputs)} and {len(outputs)}"
+        )
+    shape, out = inputs[0]["shape"], outputs[0]["shape"]
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or len(out) != 2 or out[0] != 1:
+        raise DataError(
+            "model: wanted an input of (1, height, width, 3) and an output of (1, labels), "
+            f"found {tuple(shape)} and {tuple(out)}"
+        )
+    return Interpreter(engine=engine, size=(int(shape[1]), int(shape[2])), labels=int(out[1]))
+
+
+def scores(interpreter: Interpreter, images: NDArray[np.uint8]) -> NDArray[Any]:
+    """What the model answers: uint8 quanta (n, labels), or float32 of a model without int8.
+
+    images: uint8 (n, height, width, 3), RGB. Raises DataError for another shape, and for an
+    output in another scale than 1/256.
+    """
+    if images.shape[1:] != (*interpreter.size, 3):
+        raise DataError(
+            f"images: wanted (n, {interpreter.size[0]}, {interpreter.size[1]}, 3), "
+            f"found {images.shape}"
+        )
+    rows = [_one(interpreter.engine, image) for image in images]
+    return np.stack(rows) if rows else np.empty((0, interpreter.labels), np.uint8)
+
+
+def _one(engine: Any, image: NDArray[np.uint8]) -> NDArray[Any]:
+    given, wanted = engine.get_input_details()[0], engine.get_output_details()[0]
+    engine.set_tensor(given["index"], _as_input(image, given["dtype"])[None])
+    engine.invoke()
+    return _as_scores(engine.get_tensor(wanted["index"])[0], wanted)
+
+
+def _as_input(image: NDArray[np.uint8], dtype: Any) -> NDArray[Any]:
+    """Bytes as the file's input type has them: int8 is the byte minus 128, exactly."""
+    if dtype == np.int8:
+        return (image.astype(np.int16) - 128).astype(np.int8)
+    return image.astype(dtype)
+
+
+def _as_scores(values: NDArray[Any], details: Any) -> NDArray[Any]:
+    if values.dtype == np.float32:
+        return values.copy()
+    scale, zero_point = details["quantization"]
+    wanted = {np.dtype(np.uint8): 0, np.dtype(np.int8): -128}.get(values.dtype)
+    if scale != 1 / 256 or zero_point != wanted:
+        raise DataError(
+            f"model: wanted an output in scale 1/256 from zero point {wanted}, found scale "
+            f"{scale} and zero point {zero_point}"
+        )
+    return (values.astype(np.int16) - zero_point).astype(np.uint8)
+
+
+def as_quanta(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Quanta of an int8 model, also of one with float32 at its output.
+
+    Raises DataError when a float output is not on the grid of 1/256, as no int8 softmax gives.
+    """
+    if values.dtype == np.uint8:
+        return values
+    quanta = values * 256
+    if np.any(quanta != np.rint(quanta)) or np.any(quanta > 255):
+        raise DataError("model: wanted outputs on the int8 softmax's grid of 1/256, found others")
+    return quanta.astype(np.uint8)
+
+
+def score_photos(
+    model: bytes,
+    photos: NDArray[np.uint8],
+    *,
+    title: str,
+    kernels: Kernels = "xnnpack",
+    runtime: Runtime = "ai-edge-litert",
+) -> NDArray[Any]:
+    """`scores` of many photos: one single-threaded interpreter on each core.
+
+    The order and the values are those of one interpreter after another; photos are independent.
+    The oldest runtime works in a process of its own.
+    """
+    if runtime == OLDEST:
+        return _score_apart(model, photos, title)
+    with progress.bar(title, len(photos)) as shown:
+        return score_in_threads(
+            model, photos, kernels=kernels, runtime=runtime,
+            done=lambda: shown.advance(shown.task_ids[0]),
+        )  # fmt: skip
+
+
+def score_in_threads(
+    model: bytes,
+    photos: NDArray[np.uint8],
+    *,
+    kernels: Kernels,
+    runtime: Runtime,
+    done: Callable[[], None],
+) -> NDArray[Any]:
+    """`score_photos` in this process; `done` is called for each photo."""
+    free: SimpleQueue[Interpreter] = SimpleQueue()
+    workers = os.cpu_count() or 1
+    for _ in range(workers):
+        free.put(open_interpreter(model, kernels=kernels, runtime=runtime))
+
+    def one(photo: NDArray[np.uint8]) -> NDArray[Any]:
+        interpreter = free.get()
+        try:
+            return scores(interpreter, photo[None])[0]
+        finally:
+            free.put(interpreter)
+            done()
+
+    with ThreadPoolExecutor(workers) as pool:
+        return np.stack(list(pool.map(one, photos)))
+
+
+def _score_apart(model: bytes, photos: NDArray[np.uint8], title: str) -> NDArray[Any]:
+    """Scores on tflite-runtime, in a child: its symbols clash with TensorFlow's in one process."""
+    with tempfile.TemporaryDirectory() as name, progress.bar(title, len(photos)) as shown:
+        folder = Path(name)
+        (folder / apart.MODEL).write_bytes(model)
+        np.save(folder / apart.PHOTOS, photos)
+        command = [sys.executable, "-m", apart.__name__, str(folder)]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None and child.stderr is not None
+            for _ in child.stdout:
+                shown.advance(shown.task_ids[0])
+            said = child.stderr.read()
+        if child.returncode:
+            reason = said.strip().splitlines()[-1] if said.strip() else f"exit {child.returncode}"
+            raise DataError(f"model: {OLDEST} cannot run it ({reason})")
+        result: NDArray[Any] = np.load(folder / apart.SCORES, allow_pickle=False)
+        return result

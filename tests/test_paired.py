@@ -1,0 +1,140 @@
+"""Paired intervals and tests against published values, slow oracles and simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from mobileclf.stats.paired import (
+    Pairs,
+    beats_majority,
+    count_pairs,
+    mcnemar,
+    newcombe,
+    outcome,
+    photos_to_prove,
+    wilson,
+)
+
+
+def table(both, won, lost, neither):
+    return Pairs(both=both, won=won, lost=lost, neither=neither)
+
+
+def random_tables(count=200):
+    rng = np.random.default_rng(3)
+    for _ in range(count):
+        yield table(*rng.integers(0, rng.integers(2, 60), 4).tolist()[:3], int(rng.integers(1, 9)))
+
+
+def slow_newcombe(pairs):
+    """Method 10 written out by roots: Wilson limits solve (p - q)^2 = z^2 q (1 - q) / n."""
+    z, n = 1.959963984540054, pairs.n
+
+    def limits(k):
+        p = k / n
+        a, b, c = 1 + z * z / n, -(2 * p + z * z / n), p * p
+        root = math.sqrt(max(b * b - 4 * a * c, 0))
+        return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+    x, y = pairs.both + pairs.won, pairs.both + pairs.lost
+    (lx, ux), (ly, uy) = limits(x), limits(y)
+    e, f, g, h = pairs.both, pairs.won, pairs.lost, pairs.neither
+    denominator = math.sqrt((e + f) * (g + h) * (e + g) * (f + h))
+    top = e * h - f * g
+    top = top - n / 2 if top > n / 2 else 0 if top > 0 else top
+    phi = top / denominator if denominator else 0
+    dx, ex, dy, ey = x / n - lx, ux - x / n, y / n - ly, uy - y / n
+    delta = math.sqrt(dx**2 - 2 * phi * dx * ey + ey**2)
+    epsilon = math.sqrt(ex**2 - 2 * phi * ex * dy + dy**2)
+    return (x - y) / n - delta, (x - y) / n + epsilon
+
+
+def test_wilson_is_scipys():
+    for right, n in ((0, 7), (3, 7), (7, 7), (150, 188)):
+        found = binomtest(right, n).proportion_ci(method="wilson")
+        assert wilson(right, n) == pytest.approx((found.low, found.high), abs=1e-12)
+
+
+def test_newcombe_against_published_values():
+    # Bentur et al. 2009, airway hyper-responsiveness, as in Fagerland, Lydersen and Laake 2014.
+    assert newcombe(table(1, 1, 7, 12)) == pytest.approx((-0.507, -0.026), abs=5e-4)
+
+
+def test_newcombe_against_a_slow_oracle():
+    for pairs in random_tables():
+        assert newcombe(pairs) == pytest.approx(slow_newcombe(pairs), abs=1e-9)
+
+
+def test_newcombe_is_antisymmetric_and_holds_the_estimate():
+    for pairs in random_tables():
+        low, high = newcombe(pairs)
+        swapped = newcombe(table(pairs.both, pairs.lost, pairs.won, pairs.neither))
+        assert swapped == pytest.approx((-high, -low), abs=1e-12)
+        assert -1 <= low <= pairs.difference + 1e-12 and pairs.difference - 1e-12 <= high <= 1
+
+
+def test_pairs_are_counted():
+    first = np.array([1, 1, 1, 0, 0, 1], dtype=bool)
+    second = np.array([1, 1, 0, 1, 0, 0], dtype=bool)
+    pairs = count_pairs(first, second)
+    assert (pairs.both, pairs.won, pairs.lost, pairs.neither) == (2, 1, 2, 1)
+    assert pairs.difference == pytest.approx(second.mean() - first.mean())
+
+
+def test_outcomes():
+    assert outcome(table(900, 0, 0, 100), 0.01) == "proven"
+    assert outcome(table(177, 2, 1, 8), 0.01) == "not shown"
+    assert outcome(table(100, 0, 60, 28), 0.01) == "worse"
+    # Just on either side of the bounds.
+    pairs = table(150, 1, 9, 28)
+    low, high = newcombe(pairs)
+    assert outcome(pairs, -low) == "proven" and outcome(pairs, -low - 1e-9) == "not shown"
+    assert high < 0
+    assert outcome(pairs, -high) == "not shown" and outcome(pairs, -high - 1e-9) == "worse"
+
+
+@pytest.mark.parametrize("pairs", [table(177, 2, 1, 8), table(90, 0, 0, 10), table(40, 3, 3, 4)])
+def test_photos_to_prove_is_the_fewest(pairs):
+    needed = photos_to_prove(pairs, 0.01)
+    assert needed is not None and needed > pairs.n
+
+    def at(n):
+        k = n / pairs.n
+        return table(pairs.both * k, pairs.won * k, pairs.lost * k, pairs.neither * k)
+
+    assert outcome(at(needed), 0.01) == "proven" and outcome(at(needed - 1), 0.01) != "proven"
+
+
+def test_no_number_of_photos_proves_a_drop_seen():
+    assert photos_to_prove(table(90, 0, 1, 9), 0.01) is None
+    assert photos_to_prove(table(90, 0, 1, 9), 0.02) is not None
+
+
+def test_outcome_errs_rarely():
+    """At a true drop of exactly the limit, "proven" and "worse" each come in about 2.5 %."""
+    rng = np.random.default_rng(11)
+    drop, trials = 0.05, 4000
+    draws = rng.multinomial(400, [0.80, 0.02, 0.02 + drop, 0.11], size=trials)
+    found = [outcome(table(*row.tolist()), drop) for row in draws]
+    assert 0 < found.count("proven") / trials < 0.04
+    assert 0 < found.count("worse") / trials < 0.04
+
+
+def test_mcnemar_is_the_exact_binomial():
+    for won in range(8):
+        for lost in range(8):
+            wanted = binomtest(won, won + lost).pvalue if won + lost else 1.0
+            assert mcnemar(table(50, won, lost, 5)) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_beats_majority_is_the_exact_binomial():
+    truth = np.repeat([0, 1, 2], [20, 15, 15])
+    right = np.arange(50) < 30
+    share, p = beats_majority(right, truth)
+    assert share == 0.4
+    assert p == pytest.approx(binomtest(30, 50, 0.4, alternative="greater").pvalue)
+    assert beats_majority(np.ones(9, bool), np.zeros(9, int)) == (1.0, 1.0)
