@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 COMPILE := $(BIN)/uv pip compile pyproject.toml --extra oldest --extra dev --quiet \
 	--python-version 3.11 --python-platform linux --only-binary :all: --no-python-downloads \
-	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make constraints"
+	--no-annotate --custom-compile-command "make constraints"
 
 .PHONY: export test lint setup constraints clean
 

@@ -12,18 +12,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
-import click
 import typer
 from typer.main import get_command
 
 from . import __version__, pipeline, progress
 from .config import OPTIONS, Settings, make_settings, option_name
 from .errors import INTERRUPTED, MobileclfError, UsageError
-from .records import Record, write_bytes
+from .records import write_bytes
 
 ALWAYS = ""
+# Newer typers carry click inside, older ones import it: its base of usage errors, from either.
+ClickException: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,7 @@ app = typer.Typer(
     name="mobileclf",
     help="From a folder of photos to a proven int8 TFLite bundle for Android.",
     add_completion=False,
-    no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -94,13 +97,15 @@ def _say_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Say which.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def options_of(stage: str) -> tuple[str, ...]:
@@ -114,7 +119,7 @@ def _flag(name: str) -> inspect.Parameter:
     kind = TYPES[str(Settings.__dataclass_fields__[name].type).split(" ")[0]]
     flag = option_name(name)
     spelled = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
-    hint = Annotated[kind | None, typer.Option(spelled, help=TABLE[name].help)]
+    hint: Any = Annotated[Optional[kind], typer.Option(spelled, help=TABLE[name].help)]  # noqa: UP045
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
 
 
@@ -131,9 +136,9 @@ def _command(name: str, stage: str, *, summary: str, leading: dict[str, Any] | N
         verbose, quiet = given.pop("verbose"), given.pop("quiet")
         if "source" in given:
             given["data"] = given.pop("source")
-        if "int8" in extra:
-            pipeline.require_int8(given.pop("int8"))
         with reporting(verbose=verbose, quiet=quiet) as report:
+            if "int8" in extra:
+                pipeline.require_int8(given.pop("int8"))
             settings = pipeline.settings_for(given, config=config, recall=name != "export")
             report.log = settings.run_folder / pipeline.LOG
             record = pipeline.run_until(settings, stage, verbose=verbose)
@@ -182,8 +187,6 @@ def reporting(*, verbose: bool, quiet: bool) -> Iterator[_Report]:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last finished stage", INTERRUPTED)
-    except (click.exceptions.ClickException, click.exceptions.Exit, click.exceptions.Abort):
-        raise
     except Exception as error:
         where = _keep_traceback(report.log, verbose)
         words = " ".join(str(error).split())[:300]
@@ -301,17 +304,11 @@ def main(arguments: list[str] | None = None) -> None:
     command: Callable[..., Any] = get_command(app)
     try:
         code = command(args=arguments, prog_name="mobileclf", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        code = UsageError.exit_code
-    except click.exceptions.ClickException as error:
-        message = " ".join(error.format_message().split())
+    except ClickException as error:
+        message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
         typer.echo(f"error: {message}", err=True)
         code = UsageError.exit_code
-    except UsageError as error:
-        typer.echo(f"error: {error}", err=True)
-        code = error.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("error: interrupted", err=True)
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

@@ -81,7 +81,7 @@ class Settings:
             not self.name or self.name in (".", "..") or set(self.name) & set('/\\:*?"<>|\0')
         ):
             raise UsageError(
-                f"--name {self.name!r}: wanted a plain folder name without / \\ : * ? \" < > |"
+                f'--name {self.name!r}: wanted a plain folder name without / \\ : * ? " < > |'
             )
 
     @property

@@ -211,9 +211,8 @@ def _stripped(path: Path) -> tuple[bytes, str]:
     try:
         with Image.open(path) as opened:
             orientation = opened.getexif().get(ORIENTATION, 1)
-            if suffix == ".png":
-                opened = ImageOps.exif_transpose(opened)
-            clean = Image.frombytes("RGB", opened.size, opened.convert("RGB").tobytes())
+            picture = ImageOps.exif_transpose(opened) if suffix == ".png" else opened
+            clean = Image.frombytes("RGB", picture.size, picture.convert("RGB").tobytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if suffix == ".png":

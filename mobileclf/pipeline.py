@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from . import chatter, progress
 from .config import OPTIONS, Settings, as_record, make_settings
-from .errors import DataError, EnvironmentProblem, UsageError
+from .errors import DataError, EnvironmentProblem, MobileclfError, UsageError
 from .records import Record, read_json, write_json
 from .run import Stage, bring_up_to_date, inputs_of, is_current
 
@@ -95,6 +95,10 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
                 from .stages import parity
 
                 parity.check(record, require_proof=settings.require_proof)
+            elif name == "bundle":
+                from .stages import bundle
+
+                bundle.place(settings)
     return record
 
 
@@ -168,13 +172,20 @@ def _say_plan(settings: Settings, names: tuple[str, ...]) -> None:
     for name in names:
         # Once one stage is made anew, what the later ones read is not known yet.
         step = stage(name)
-        todo = todo or not is_current(step, settings, inputs_of(step, settings))
+        todo = todo or not _current(step, settings)
         expected = last[name] / 60 if name in last else _minutes(settings, name, photos)
         minutes += expected if todo else 0
         lines.append(f"  {name:<10} {_about(expected) if todo else 'up to date'}")
     lines.append(f"  together   {_about(minutes)} on two cores" if todo else "  nothing to do")
     for line in lines:
         progress.say(line)
+
+
+def _current(step: Stage, settings: Settings) -> bool:
+    try:
+        return is_current(step, settings, inputs_of(step, settings))
+    except MobileclfError:
+        return False  # the stage itself will say what is wrong, in its turn
 
 
 def _about(minutes: float) -> str:

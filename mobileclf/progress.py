@@ -34,8 +34,9 @@ def bar(title: str, total: int) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     # Left alone, it would show on the screen what libraries print to stdout and stderr.
-    apart = {"redirect_stdout": False, "redirect_stderr": False}
-    with Progress(*columns, console=console, transient=True, **apart) as progress:
+    with Progress(
+        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
         progress.add_task(title, total=total)
         yield progress
 

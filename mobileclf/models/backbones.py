@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..config import Settings
-from ..errors import DataError, EnvironmentProblem
+from mobileclf.config import Settings
+from mobileclf.errors import DataError, EnvironmentProblem
 
 FEATURES = "features"
 HIDDEN_UNITS = 64
@@ -96,9 +96,9 @@ def _application(make: Any, x: Any, weights: str | None) -> Any:
 def _small_cnn(k: ModuleType, pixels: Any, weights: str | None) -> Any:
     x = k.layers.Rescaling(1 / 255, name="scale")(pixels)
     for block, filters in enumerate((16, 32, 64), start=1):
-        x = k.layers.Conv2D(
-            filters, 3, padding="same", use_bias=False, name=f"block{block}_conv"
-        )(x)
+        x = k.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"block{block}_conv")(
+            x
+        )
         x = k.layers.BatchNormalization(momentum=0.9, name=f"block{block}_bn")(x)
         x = k.layers.Activation("relu", name=f"block{block}_relu")(x)
         x = k.layers.MaxPooling2D(name=f"block{block}_pool")(x)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records import read_json
+from mobileclf.records import read_json
+
 from . import backbones, keras_file, rewrites, transfer
 
 MODEL = "model.keras"

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ..records import write_bytes
+from mobileclf.records import write_bytes
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ProofError
+from mobileclf.errors import ProofError
+
 from .rewrites import inbound
 from .transfer import largest_difference
 
@@ -365,17 +366,10 @@ def distil(
 
 
 def weights_of(graph: Any) -> dict[str, NDArray[Any]]:
-    """All numbers of a graph, by `layer:index`, for `numpy.savez`."""
-    return {
-        f"{layer.name}:{i}": value
-        for layer in graph.layers
-        for i, value in enumerate(layer.get_weights())
-    }
+    """All numbers of a graph by their place in it, for `numpy.savez`."""
+    return {f"{i:05d}": value for i, value in enumerate(graph.get_weights())}
 
 
 def set_weights(graph: Any, weights: dict[str, NDArray[Any]]) -> None:
     """Give a graph the numbers that `weights_of` took from one like it."""
-    for layer in graph.layers:
-        count = len(layer.get_weights())
-        if count:
-            layer.set_weights([weights[f"{layer.name}:{i}"] for i in range(count)])
+    graph.set_weights([weights[place] for place in sorted(weights)])

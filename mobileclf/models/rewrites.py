@@ -52,8 +52,9 @@ def fold(model: Any) -> Any:
             if norm is not None:
                 skipped.add(norm.name)
         else:
-            tensors[layer.name] = give(layer.__class__.from_config(layer.get_config()),
-                                       layer.get_weights(), x)
+            tensors[layer.name] = give(
+                layer.__class__.from_config(layer.get_config()), layer.get_weights(), x
+            )
     outputs = tensors[model.output_names[0]]
     folded = tf_keras.Model(tensors[model.layers[0].name], outputs, name=model.name)
     for layer, weights in replaced:

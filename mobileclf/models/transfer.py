@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ProofError
+from mobileclf.errors import ProofError
 
 EQUAL = 1e-5
 
@@ -28,7 +28,7 @@ def copy_weights(source: Any, target: Any) -> None:
 
 
 def _weighted(model: Any) -> list[Any]:
-    return sorted((layer for layer in model.layers if layer.weights), key=lambda l: l.name)
+    return sorted((layer for layer in model.layers if layer.weights), key=lambda layer: layer.name)
 
 
 def largest_difference(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..records import Record
+from mobileclf.records import Record
 
 HTML, CARD = "report.html", "MODEL_CARD.md"
 

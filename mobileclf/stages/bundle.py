@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import exchange, golden, progress
-from ..config import Settings
-from ..decision import Classes, Decision
-from ..errors import EnvironmentProblem, ProofError
-from ..photos import load_part, spec_for
-from ..records import (
+from mobileclf import exchange, golden, progress
+from mobileclf.config import Settings
+from mobileclf.decision import Classes, Decision
+from mobileclf.errors import EnvironmentProblem, ProofError
+from mobileclf.photos import load_part, spec_for
+from mobileclf.records import (
     Record,
     canonical,
     read_json,
@@ -26,12 +26,12 @@ from ..records import (
     write_bytes,
     write_json,
 )
-from ..report.report import render
-from ..run import Stage
-from ..scores import read_labels, read_scores
-from ..tflite import metadata
-from ..tflite.audit import audit, contents
-from ..tflite.interpreter import OLDEST, as_quanta, open_interpreter, score_photos, scores
+from mobileclf.report.report import render
+from mobileclf.run import Stage
+from mobileclf.scores import read_labels, read_scores
+from mobileclf.tflite import metadata
+from mobileclf.tflite.audit import audit, contents
+from mobileclf.tflite.interpreter import OLDEST, as_quanta, open_interpreter, score_photos, scores
 
 FOLDER = "bundle"
 RECORDS = (

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import progress
-from ..config import Settings
-from ..errors import ProofError
-from ..models import deploy, qat
-from ..photos import load_part
-from ..records import Record, read_json, write_bytes
-from ..run import Stage
-from ..scores import read_labels
-from ..tflite import convert
-from ..tflite.audit import audit, contents
-from ..tflite.interpreter import as_quanta, score_photos
+from mobileclf import progress
+from mobileclf.config import Settings
+from mobileclf.errors import ProofError
+from mobileclf.models import deploy, qat
+from mobileclf.photos import load_part
+from mobileclf.records import Record, read_json, write_bytes
+from mobileclf.run import Stage
+from mobileclf.scores import read_labels
+from mobileclf.tflite import convert
+from mobileclf.tflite.audit import audit, contents
+from mobileclf.tflite.interpreter import as_quanta, score_photos
 
 STOCK = "stock"
 CHECKED_PHOTOS = 64
@@ -77,9 +77,7 @@ def _graph(folded: Any, weights: Path) -> Any:
     return graph
 
 
-def _as_the_graph(
-    name: str, graph: Any, model: bytes, photos: NDArray[np.uint8]
-) -> Record:
+def _as_the_graph(name: str, graph: Any, model: bytes, photos: NDArray[np.uint8]) -> Record:
     """How far the file's answers lie from its graph's. Raises ProofError beyond the bounds."""
     wanted = qat.forward(graph, photos)
     got = as_quanta(score_photos(model, photos, title=f"check {name}")) / 256

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import progress
-from ..config import Settings
-from ..models import deploy, qat
-from ..models.transfer import EQUAL, largest_difference, require_equal
-from ..photos import load_part
-from ..records import Record, write_bytes
-from ..run import Stage
+from mobileclf import progress
+from mobileclf.config import Settings
+from mobileclf.models import deploy, qat
+from mobileclf.models.transfer import EQUAL, largest_difference, require_equal
+from mobileclf.photos import load_part
+from mobileclf.records import Record, write_bytes
+from mobileclf.run import Stage
 
 REWRITE_BOUND = 1e-4
 CHECKED_PHOTOS = 32
@@ -82,27 +82,19 @@ def _distil(
     """Fine-tune on every training photo and its mirror image, taught by the float model."""
     rows, photos = load_part(folder, settings, "train")
     both = np.concatenate([photos, photos[:, :, ::-1]])
-    steps = -(-len(both) // DISTIL_BATCH)
-    with progress.bar("answers of the float model", steps) as shown:
-        teacher = np.concatenate(
-            [
-                _forward_step(models.folded, both[i : i + DISTIL_BATCH], shown)
-                for i in range(0, len(both), DISTIL_BATCH)
-            ]
-        )
-    with progress.bar("distil", steps * settings.fine_tune_epochs) as shown:
+    starts = range(0, len(both), DISTIL_BATCH)
+    teacher = np.concatenate(
+        [
+            qat.forward(models.folded, both[i : i + DISTIL_BATCH])
+            for i in progress.track(starts, "answers of the float model", len(starts))
+        ]
+    )
+    with progress.bar("distil", len(starts) * settings.fine_tune_epochs) as shown:
         return qat.distil(
             graph, both, teacher,
             epochs=settings.fine_tune_epochs, rate=settings.fine_tune_rate, batch=DISTIL_BATCH,
             seed=settings.seed, step_done=lambda: shown.advance(shown.task_ids[0]),
         )  # fmt: skip
-
-
-def _forward_step(
-    model: object, photos: NDArray[np.uint8], shown: progress.Progress
-) -> NDArray[np.float32]:
-    shown.advance(shown.task_ids[0])
-    return qat.forward(model, photos)
 
 
 def _save(graph: object, path: Path) -> None:

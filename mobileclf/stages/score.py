@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import progress
-from ..config import Settings
-from ..errors import ProofError
-from ..models import keras_file
-from ..photos import load_part
-from ..records import Record, read_json, write_bytes
-from ..run import Stage
-from ..scores import FLOAT, SCORE_SCALE, SCORED_PARTS, read_labels, score_file
-from ..tflite.interpreter import (
+from mobileclf import progress
+from mobileclf.config import Settings
+from mobileclf.errors import ProofError
+from mobileclf.models import keras_file
+from mobileclf.photos import load_part
+from mobileclf.records import Record, read_json, write_bytes
+from mobileclf.run import Stage
+from mobileclf.scores import FLOAT, SCORE_SCALE, SCORED_PARTS, read_labels, score_file
+from mobileclf.tflite.interpreter import (
     OLDEST,
     Kernels,
     Runtime,

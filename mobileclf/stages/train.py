@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import progress
-from ..config import Settings
-from ..errors import DataError, UsageError
-from ..models import backbones, head
-from ..models.backbones import FEATURES, HIDDEN_UNITS, Architecture
-from ..models.keras_file import save
-from ..models.transfer import largest_difference, require_equal
-from ..photos import load_part
-from ..records import Record, sha256_file, write_csv
-from ..run import Stage
-from ..scores import read_labels
-from ..stats.calibration import fit_temperature
+from mobileclf import progress
+from mobileclf.config import Settings
+from mobileclf.errors import DataError, UsageError
+from mobileclf.models import backbones, head
+from mobileclf.models.backbones import FEATURES, HIDDEN_UNITS, Architecture
+from mobileclf.models.keras_file import save
+from mobileclf.models.transfer import largest_difference, require_equal
+from mobileclf.photos import load_part
+from mobileclf.records import Record, sha256_file, write_csv
+from mobileclf.run import Stage
+from mobileclf.scores import read_labels
+from mobileclf.stats.calibration import fit_temperature
 
 MODEL = "model.keras"
 HISTORY = "history.csv"
@@ -68,7 +68,7 @@ def work(folder: Path, settings: Settings) -> Record:
         history = _train_head(model, parts, sigmoid, settings)
     photos, truth = parts["validation"]
     before = _probabilities(model, photos)
-    temperature = fit_temperature(head.logits(before), truth)
+    temperature = fit_temperature(head.logits(before).astype(np.float64), truth)
     head.divide_logits(model, temperature)
     after = _probabilities(model, photos)
     save(model, folder / MODEL)

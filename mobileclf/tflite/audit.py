@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, ProofError
-from ..records import Record
+from mobileclf.errors import DataError, ProofError
+from mobileclf.records import Record
 
 # What may stand at the ends of the graph to change type: not arithmetic.
 CASTS = ("QUANTIZE", "DEQUANTIZE")
@@ -82,7 +82,7 @@ def contents(model: bytes) -> Contents:
     def end(index: int) -> End:
         tensor = graph.tensors[index]
         quantization = tensor.quantization
-        scales = () if quantization is None or quantization.scale is None else quantization.scale
+        scales = [] if quantization is None or quantization.scale is None else quantization.scale
         known = len(scales) == 1
         return End(
             dtype=types[tensor.type],
@@ -158,5 +158,3 @@ def _audit_ends(found: Contents, *, labels: int, io: str, size: int) -> None:
         )
         if end != right:
             raise ProofError(f"audit: wanted the {what} to be {right}, found {end}")
-
-

@@ -23,8 +23,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import progress
-from ..errors import DataError, EnvironmentProblem
+from mobileclf import progress
+from mobileclf.errors import DataError, EnvironmentProblem
+
 from . import apart
 
 Kernels = Literal["xnnpack", "builtin"]

@@ -17,7 +17,8 @@ import flatbuffers
 from flatbuffers import encode, number_types
 from flatbuffers.table import Table
 
-from ..errors import DataError, ProofError
+from mobileclf.errors import DataError, ProofError
+
 from .audit import IDENTIFIER, parse
 
 ENTRY = b"TFLITE_METADATA"

@@ -1,0 +1,153 @@
+"""What a command shows of its stage's record: tables on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..config import Settings
+from ..records import Record, read_json
+from ..scores import PARTS
+
+
+def show(settings: Settings, stage: str) -> None:
+    """Print the result of `stage`; of the bundle stage, of everything that led to it."""
+    console = Console(soft_wrap=False, highlight=False)
+    folder = settings.run_folder
+    shown = ("score", "select", "threshold", "parity") if stage == "bundle" else (stage,)
+    tables = {
+        "dataset": ("dataset.json", _dataset),
+        "train": ("train.json", _train),
+        "quantize": ("quantize.json", _quantize),
+        "convert": ("convert.json", _convert),
+        "score": ("metrics.json", _score),
+        "select": ("selection.json", _select),
+        "threshold": ("threshold.json", _threshold),
+        "parity": ("parity.json", _parity),
+    }
+    for name in shown:
+        file, make = tables[name]
+        console.print(make(read_json(folder / file)))
+    if stage == "bundle":
+        console.print(f"bundle: {settings.out / str(settings.name)}", markup=False)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """The first column is text, the others stand to the right."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row))
+    return table
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("[", "\\[")
+
+
+def _facts(title: str, facts: dict[str, object]) -> Table:
+    return _table(title, ("what", "value"), list(facts.items()))
+
+
+def _dataset(record: Record) -> Table:
+    rows = [
+        (label, *(parts[part] for part in PARTS), sum(parts.values()))
+        for label, parts in record["classes"].items()
+    ]
+    total = [record["parts"][part] for part in PARTS]
+    rows.append(("all", *total, sum(total)))
+    left_out = f"{record['copies']} copies, {len(record['problems'])} files left out"
+    return _table(f"photos ({left_out})", ("class", *PARTS, "all"), rows)
+
+
+def _train(record: Record) -> Table:
+    return _facts(
+        "float model",
+        {
+            "epochs": record["epochs"],
+            "best epoch": record["best_epoch"],
+            "validation accuracy": record["validation"]["accuracy"],
+            "validation loss": record["validation"]["loss"],
+            "temperature": record["temperature"],
+            "parameters": record["parameters"],
+        },
+    )
+
+
+def _quantize(record: Record) -> Table:
+    rows = [(c["what"], c["largest_difference"], c["bound"]) for c in record["checks"]]
+    return _table("equal functions", ("check", "largest difference", "bound"), rows)
+
+
+def _convert(record: Record) -> Table:
+    rows = [(c["candidate"], c["file"], c["bytes"]) for c in record["candidates"]]
+    rows += [(c["variant"], c["file"], c["bytes"]) for c in record["others"]]
+    return _table("converted", ("model", "file", "bytes"), rows)
+
+
+def _score(record: Record) -> Table:
+    rows = []
+    for name, variant in record["variants"].items():
+        for part, found in variant["parts"].items():
+            values = {**found, **found.get("metrics", {})}
+            rows.append((name, part, *(values.get(k) for k in ("n", "accuracy", "loss"))))
+    return _table("scores", ("variant", "part", "photos", "accuracy", "loss"), rows)
+
+
+def _select(record: Record) -> Table:
+    columns = ("agreement", "kl", "largest_change", "accuracy")
+    rows: list[tuple[Any, ...]] = [
+        (
+            c["candidate"] + (" (ships)" if c["candidate"] == record["selected"] else ""),
+            *(c.get(column) for column in columns),
+        )
+        for c in record["candidates"]
+    ]
+    return _table(
+        f"int8 candidates on {record['part']}, {record['n']} photos",
+        ("candidate", "same answers", "KL", "largest change", "accuracy"),
+        rows,
+    )
+
+
+def _threshold(record: Record) -> Table:
+    decision = record["decision"]
+    facts = {
+        "rule": record["rule"],
+        "harmful group": decision["group"],
+        "threshold": decision["threshold"],
+        "threshold, quanta of 1/256": decision["threshold_q"],
+        "kernel bound, quanta": decision["kernel_bound"],
+    }
+    facts |= {f"AUC, {name}": area for name, area in _flat(record["auc"])}
+    return _facts("decision", facts)
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, object]]:
+    if not isinstance(value, dict):
+        return [(name, value)]
+    return [pair for key, inner in value.items() for pair in _flat(inner, f"{name} {key}".strip())]
+
+
+def _parity(record: Record) -> Table:
+    low, high = record["interval"]
+    return _facts(
+        f"parity: {record['verdict']}",
+        {
+            "test photos": record["n"],
+            "float accuracy": record["float"]["accuracy"],
+            "int8 accuracy": record["int8"]["accuracy"],
+            "same answers": record["agreement"],
+            "lost / won": f"{record['lost']} / {record['won']}",
+            "change of accuracy, interval": f"{low:+.4f} to {high:+.4f}",
+            "photos to prove": record["photos_to_prove"],
+            "gates passed": f"{sum(g['passed'] for g in record['gates'])} of "
+            f"{len(record['gates'])}",
+        },
+    )

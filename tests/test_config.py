@@ -1,0 +1,79 @@
+"""Settings: where they come from, which wins, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mobileclf.config import OPTIONS, Settings, as_record, make_settings, read_config, resolve
+from mobileclf.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults() -> None:
+    Path("mobileclf.toml").write_text('epochs = 5\nimage-size = 96\nhead = "sigmoid"\n')
+    settings = make_settings({"epochs": 7, "patience": None})
+    assert (settings.epochs, settings.image_size, settings.head) == (7, 96, "sigmoid")
+    assert settings.patience == Settings().patience
+
+
+def test_a_named_file_takes_the_place_of_the_usual_one() -> None:
+    Path("mobileclf.toml").write_text("epochs = 5")
+    Path("other.toml").write_text("patience = 2")
+    settings = make_settings({}, config=Path("other.toml"))
+    assert (settings.epochs, settings.patience) == (Settings().epochs, 2)
+    with pytest.raises(UsageError, match="absent.toml"):
+        make_settings({}, config=Path("absent.toml"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["epoch = 1", "epochs = 1.5", "epochs = true", 'epochs = "1"', "fp16 = 1", "name = 3", "[a]"],
+)
+def test_unknown_keys_and_wrong_types_are_refused(text: str) -> None:
+    Path("c.toml").write_text(text)
+    with pytest.raises(UsageError, match="c.toml"):
+        read_config(Path("c.toml"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"max_drop": 1.1},
+        {"max_drop": float("nan")},
+        {"calibration_photos": 127},
+        {"seed": -1},
+        {"backbone": "vgg"},
+        {"io": "int16"},
+        {"name": "a/b"},
+        {"name": ".."},
+        {"backbone": "inception_v3", "image_size": 74},
+        {"frobnicate": 1},
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        make_settings(wrong)
+
+
+def test_the_sample_and_photos_have_their_own_defaults() -> None:
+    sample = resolve(Settings())
+    assert (sample.backbone, sample.weights, sample.image_size) == ("small_cnn", "none", 64)
+    assert (sample.purpose, sample.name, sample.run) == ("demo", "sample", Path("runs/sample"))
+    assert sample.harmful == "NotEdible"
+    photos = resolve(Settings(data=Path("some/birds")))
+    assert (photos.backbone, photos.weights, photos.image_size) == ("inception_v3", "imagenet", 299)
+    assert (photos.purpose, photos.name, photos.harmful) == ("real", "birds", None)
+
+
+def test_a_record_of_settings_makes_the_same_settings() -> None:
+    settings = make_settings({"data": "d", "epochs": 3, "harmful": "x", "fp16": True})
+    assert tuple(as_record(settings)) == OPTIONS
+    assert make_settings(as_record(settings)) == settings
