@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from . import chatter, progress
 from .decision import Classes, Decision, decision_score, verdicts
 from .errors import DataError
+from .golden import Judge
 from .images.load import ImageSpec, load
 from .records import Record, read_json, sha256_file
 
@@ -54,7 +55,7 @@ def predict(
 
 
 def _predict(folder: Path, given: Sequence[Path]) -> list[Record]:
-    from .tflite.interpreter import open_interpreter, scores
+    from .tflite.interpreter import as_quanta, open_interpreter, scores
 
     record = read_bundle(folder)
     try:
@@ -66,13 +67,19 @@ def _predict(folder: Path, given: Sequence[Path]) -> list[Record]:
         raise DataError(f"{folder / 'bundle.json'}: wanted the key {error}, found none") from error
     paths = list(_files(given))
     interpreter = open_interpreter(model, kernels=kernels)
+    judge = Judge(
+        spec=spec,
+        classes=classes,
+        decision=decision,
+        score=lambda photos: as_quanta(scores(interpreter, photos)),
+    )
+    _check_golden(folder, record, judge)
     rows: list[Record] = []
     for path, pixels, problem in progress.track(_loaded(paths, spec), "predict", len(paths)):
         if pixels is None:
             rows.append(_without_verdict(path, problem))
         else:
-            quanta = np.asarray(scores(interpreter, pixels[np.newaxis]))
-            rows.append(_row(path, quanta, classes, decision))
+            rows.append(_row(path, judge.score(pixels[np.newaxis]), classes, decision))
     if all(row["problem"] for row in rows):
         raise DataError(
             f"predict: wanted at least one readable image, found none of {len(rows)}; "
@@ -101,6 +108,7 @@ def read_bundle(folder: Path) -> Record:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: wanted model and files with their sha256 ({error!r})") from error
     _check_files(folder, wanted)
+    _check_labels(folder, record)
     return record
 
 
@@ -115,6 +123,31 @@ def _check_files(folder: Path, wanted: Mapping[str, str]) -> None:
             raise DataError(
                 f"{file}: wanted sha256 {digest}, found {found}; the bundle was changed after it "
                 "was proven: export it again"
+            )
+
+
+def _check_labels(folder: Path, record: Record) -> None:
+    """labels.txt, which the hashes vouch for, must be the labels of bundle.json."""
+    own = [row.get("label") for row in record.get("labels", [])]
+    written = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
+    if own != written:
+        raise DataError(
+            f"{folder}: wanted the same labels in bundle.json and labels.txt, found "
+            f"{', '.join(map(str, own))} and {', '.join(written)}; export it again"
+        )
+
+
+def _check_golden(folder: Path, record: Record, judge: Judge) -> None:
+    """Every golden case must come out as recorded, so that what decides is what was proven."""
+    for wanted in record["golden"]:
+        path = folder / wanted["image"]
+        found = judge.case(path.read_bytes(), path.suffix).as_record(wanted["image"])
+        if found != wanted:
+            other = [key for key in found if found[key] != wanted.get(key)]
+            raise DataError(
+                f"{path}: wanted the golden case of bundle.json, found another "
+                f"{', '.join(other)}; the bundle was changed, or this runtime is not "
+                "the one that it was proven on: export it again"
             )
 
 

@@ -99,4 +99,6 @@ def _note_time(folder: Path, stage: str, seconds: float) -> None:
 
 def run_hash(settings: Settings, stages: tuple[Stage, ...]) -> str:
     """sha256 over the records of a run: equal runs have equal hashes on any machine."""
-    return sha256_json({stage.name: read_json(settings.run_folder / stage.record) for stage in stages})
+    return sha256_json(
+        {stage.name: read_json(settings.run_folder / stage.record) for stage in stages}
+    )

@@ -120,6 +120,21 @@ def test_select_takes_the_highest_agreement(run):
     assert table["stock"]["largest_change"] == pytest.approx(wanted)
 
 
+def test_select_puts_agreement_before_kl(run):
+    values = run.scores["float", "validation"]
+    # Blunt, but every answer is float's; against close, but for one answer.
+    run.scores["stock.xnnpack", "validation"] = (
+        20 + 180 * np.eye(4, dtype=np.uint8)[values.argmax(axis=1)]
+    )
+    close = run.quanta(values)
+    close[0] = close[0, ::-1]
+    run.scores["calibrated.xnnpack", "validation"] = close
+    record = bring_up_to_date(select.STAGE, run.write())
+    calibrated, stock = record["candidates"]
+    assert stock["agreement"] == 1 > calibrated["agreement"] and stock["kl"] > calibrated["kl"]
+    assert record["selected"] == "stock"
+
+
 def test_select_then_the_lower_kl_then_the_name(run):
     same = run.scores["calibrated.xnnpack", "validation"]
     run.scores["stock.xnnpack", "validation"] = same.copy()

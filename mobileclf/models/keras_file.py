@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def save(model: Any, path: Path) -> None:
-    """Save a Keras 3 model without the times that Keras writes into the file."""
+    """Save a Keras 3 model without the times and addresses that Keras writes into the file."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "model.keras"
         model.save(plain)
@@ -27,8 +28,20 @@ def save(model: Any, path: Path) -> None:
                     about = json.loads(data)
                     about.pop("date_saved", None)
                     data = json.dumps(about, sort_keys=True).encode()
+                elif name == "config.json":
+                    data = _numbered(data.decode()).encode()
                 target.writestr(zipfile.ZipInfo(name, ZIP_DATE), data)
     write_bytes(path, packed.getvalue())
+
+
+def _numbered(config: str) -> str:
+    """The configuration with shared objects counted, where Keras writes their addresses."""
+    seen: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return found[1] + str(seen.setdefault(found[2], len(seen)))
+
+    return re.sub(r'("shared_object_id": )(\d+)', number, config)
 
 
 def load(path: Path) -> Any:
