@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from . import progress
 from .config import Settings
-from .records import Record, read_json, sha256_file, sha256_json, write_json
+from .records import Record, read_json, sha256_file, write_json
 
 SCHEMA = 1
 
@@ -40,6 +41,7 @@ def inputs_of(stage: Stage, settings: Settings) -> Record:
     folder = settings.run_folder
     values = {name: getattr(settings, name) for name in stage.settings}
     return {
+        "mobileclf": metadata.version("mobileclf"),
         "settings": {k: v if _plain(v) else str(v) for k, v in values.items()},
         "files": {
             name: sha256_file(folder / name) if (folder / name).exists() else None
@@ -95,10 +97,3 @@ def _note_time(folder: Path, stage: str, seconds: float) -> None:
     path = folder / "times.json"
     times = read_json(path) if path.exists() else {}
     write_json(path, {**times, stage: round(seconds, 1)})
-
-
-def run_hash(settings: Settings, stages: tuple[Stage, ...]) -> str:
-    """sha256 over the records of a run: equal runs have equal hashes on any machine."""
-    return sha256_json(
-        {stage.name: read_json(settings.run_folder / stage.record) for stage in stages}
-    )

@@ -285,7 +285,7 @@ def test_inception_through_the_whole_chain(photos, tmp_path):
     random_inception(photos).save_weights(weights)
     mobileclf.export(
         int8=True, data=photos, run=tmp_path / "run", out=tmp_path / "out",
-        backbone="inception_v3", weights=str(weights), image_size=75, epochs=30,
+        backbone="inception_v3", weights=str(weights), image_size=75, epochs=8,
         fine_tune_epochs=0, harmful="NotEdible", name="inception",
     )  # fmt: skip
     quantize = read_json(tmp_path / "run" / "quantize.json")

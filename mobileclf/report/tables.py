@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..config import Settings
-from ..records import Record, read_json
-from ..scores import PARTS
+from mobileclf.config import Settings
+from mobileclf.records import Record, read_json
+from mobileclf.scores import PARTS
 
 
 def show(settings: Settings, stage: str) -> None:
