@@ -18,10 +18,11 @@ from mobileclf import pipeline, run
 from mobileclf.decision import NOT_SURE
 from mobileclf.errors import DataError, ProofError
 from mobileclf.images import sample
-from mobileclf.images.load import ImageSpec, load_many
 from mobileclf.records import read_csv, read_json, write_json
 
 CLASSES, PER_CLASS = 4, 60
+DATA = Path(os.environ.get("MOBILECLF_DATA", Path(__file__).parents[2] / "shared" / "data"))
+INCEPTION = DATA / "weights" / "inception_v3_imagenet_notop.h5"
 QUICK = {
     "backbone": "small_cnn",
     "image_size": 48,
@@ -263,29 +264,12 @@ def test_records_hold_no_place_of_this_machine(exported, photos):
             assert str(photos) not in path.read_text() and str(folder) not in path.read_text()
 
 
-def random_inception(photos):
-    """Random kernels whose batch norm has seen pictures, so that its features tell them apart."""
-    import keras
-
-    keras.utils.set_random_seed(0)
-    model = keras.applications.InceptionV3(include_top=False, weights=None)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.3
-    spec = ImageSpec(width=75, height=75)
-    pictures = load_many(sorted(photos.rglob("*.jpg"))[::4], spec, "x") / np.float32(127.5) - 1
-    for _ in range(6):
-        model(pictures, training=True)
-    return model
-
-
+@pytest.mark.skipif(not INCEPTION.is_file(), reason=f"{INCEPTION} is not at hand")
 def test_inception_through_the_whole_chain(photos, tmp_path):
-    """InceptionV3 at its smallest, with a weights file: a head on the features of random ones."""
-    weights = tmp_path / "random.weights.h5"
-    random_inception(photos).save_weights(weights)
+    """InceptionV3 with ImageNet weights, at its smallest size."""
     mobileclf.export(
         int8=True, data=photos, run=tmp_path / "run", out=tmp_path / "out",
-        backbone="inception_v3", weights=str(weights), image_size=75, epochs=8,
+        backbone="inception_v3", weights=str(INCEPTION), image_size=75, epochs=8,
         fine_tune_epochs=0, harmful="NotEdible", name="inception",
     )  # fmt: skip
     quantize = read_json(tmp_path / "run" / "quantize.json")
