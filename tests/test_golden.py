@@ -1,0 +1,100 @@
+"""Golden cases: every verdict among them, found by painting where drawings do not have it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobileclf import golden
+from mobileclf.decision import NOT_SURE, Classes, Decision
+from mobileclf.errors import DataError, ProofError
+from mobileclf.images.load import ImageSpec
+
+SPEC = ImageSpec(width=8, height=8)
+
+
+def judge(score, threshold_q, *, groups=("a", "b"), harmful="b", purpose="real"):
+    classes = Classes(labels=("x", "y"), groups=groups, harmful=harmful)
+    decision = Decision(group=harmful, threshold_q=threshold_q, kernel_bound=0, purpose=purpose)
+    return golden.Judge(spec=SPEC, classes=classes, decision=decision, score=score)
+
+
+def brightness(photos):
+    """A model that calls bright pictures y."""
+    y = photos.mean(axis=(1, 2, 3)).astype(np.int64)
+    return np.stack([255 - y, y], axis=1)
+
+
+@pytest.mark.parametrize("threshold_q", [100, 160, 40])
+def test_every_verdict_is_among_the_drawn_cases(threshold_q):
+    """At 160 and 40 no drawing has one of the two, so it has to be painted."""
+    cases = golden.drawn(judge(brightness, threshold_q), seed=0)
+    assert len(cases) >= golden.FEWEST
+    assert {case.verdict for case in cases} == {"a", "b"}
+    assert {case.suffix for case in cases} == {".jpg", ".png"}
+
+
+def test_cases_of_one_label_rule():
+    cases = golden.drawn(judge(brightness, 180, groups=(None, None), harmful=None), seed=0)
+    assert {case.verdict for case in cases} == {"x", "y", NOT_SURE}
+
+
+def test_a_case_is_what_its_picture_gives():
+    own = judge(brightness, 100)
+    for case in golden.drawn(own, seed=0):
+        again = own.case(case.data, case.suffix)
+        assert again == case
+        image = Image.open(io.BytesIO(case.data))
+        assert image.format == {".jpg": "JPEG", ".png": "PNG"}[case.suffix]
+
+
+def test_a_turned_picture_is_among_the_drawings_and_matters():
+    turned = [
+        data
+        for data, suffix in golden._drawings(0)
+        if Image.open(io.BytesIO(data)).getexif().get(golden.ORIENTATION) == 6
+    ]
+    assert turned
+    case = judge(brightness, 100).case(turned[0], ".jpg")
+    lying = Image.open(io.BytesIO(turned[0])).convert("RGB").tobytes()
+    assert case.decoded_sha256 != hashlib.sha256(lying).hexdigest()
+
+
+def test_a_verdict_that_cannot_be_had_is_refused(monkeypatch):
+    monkeypatch.setattr(golden, "SEARCH_STEPS", 20)
+    never = judge(lambda photos: np.array([[200, 10]] * len(photos)), 100)
+    with pytest.raises(ProofError, match="verdict 'b', found none in 20 tries; give photos"):
+        golden.drawn(never, seed=0)
+
+
+def photos_in(folder, values):
+    folder.mkdir()
+    for i, value in enumerate(values):
+        exif = Image.Exif()
+        exif[golden.ORIENTATION] = 6
+        exif[0x010E] = "where I was"
+        picture = Image.new("RGB", (20, 10), (value, value, value))
+        picture.save(folder / f"{i}.{'jpg' if i % 2 else 'png'}", exif=exif)
+    return folder
+
+
+def test_a_users_photos_are_stripped_of_all_but_orientation(tmp_path):
+    cases = golden.from_photos(
+        judge(brightness, 100), photos_in(tmp_path / "own", [20, 30, 200, 210, 220])
+    )
+    assert {case.verdict for case in cases} == {"a", "b"}
+    for case in cases:
+        assert b"where I was" not in case.data
+        exif = Image.open(io.BytesIO(case.data)).getexif()
+        assert set(exif) <= {golden.ORIENTATION}
+        turned = case.suffix == ".png" or exif.get(golden.ORIENTATION) == 6
+        assert turned
+
+
+def test_a_users_photos_without_a_verdict_are_refused(tmp_path):
+    with pytest.raises(DataError, match="wanted a picture with the verdict 'b', found none among"):
+        golden.from_photos(judge(brightness, 100), photos_in(tmp_path / "own", [1, 2, 3, 4, 5]))
