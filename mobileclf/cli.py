@@ -5,6 +5,7 @@ Results go to stdout; messages and progress go to stderr. Exit codes are those o
 
 from __future__ import annotations
 
+import errno
 import inspect
 import sys
 import traceback
@@ -19,10 +20,12 @@ from typer.main import get_command
 
 from . import __version__, pipeline, progress
 from .config import OPTIONS, Settings, make_settings, option_name
-from .errors import INTERRUPTED, MobileclfError, UsageError
+from .errors import INTERRUPTED, EnvironmentProblem, MobileclfError, UsageError
 from .records import write_bytes
 
 ALWAYS = ""
+# What the machine is to blame for, wherever it is met: no space, no permission, no such device.
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 # Newer typers carry click inside, older ones import it: its base of usage errors, from either.
 ClickException: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
@@ -188,6 +191,10 @@ def reporting(*, verbose: bool, quiet: bool) -> Iterator[_Report]:
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last finished stage", INTERRUPTED)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+            place = error.filename or "a file"
+            _fail(f"{place}: {error.strerror}; free space or permissions, and run the same command",
+                  EnvironmentProblem.exit_code)  # fmt: skip
         where = _keep_traceback(report.log, verbose)
         words = " ".join(str(error).split())[:300]
         _fail(f"a defect in mobileclf: {type(error).__name__}: {words}; {where}", 1)

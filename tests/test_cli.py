@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -242,6 +243,21 @@ def test_a_defect_is_1_with_its_traceback_in_the_log(
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "ZeroDivisionError: one two" in said and "r/run.log" in said
     assert "Traceback" in (tmp_path / "r" / "run.log").read_text()
+
+
+def test_a_full_disk_is_5_wherever_it_is_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.keras")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.pipeline, "run_until", full)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "--run", "r"])
+    assert end.value.code == 5
+    said = capsys.readouterr().err
+    assert said.startswith("error: model.keras: No space left on device; free space")
 
 
 def heavy_after(code: str) -> set[str]:

@@ -46,6 +46,10 @@ def build(k: ModuleType, architecture: Architecture, *, weights: str | None = No
     Raises DataError for weights that are absent, no h5 or of another network, and
     EnvironmentProblem when ImageNet's cannot be fetched.
     """
+    import tensorflow as tf
+
+    # Whatever is computed with the network from here on is computed the same way every time.
+    tf.config.experimental.enable_op_determinism()
     k.backend.clear_session()  # layer names count up from here: equal in both Keras
     k.utils.set_random_seed(architecture.seed)
     size = architecture.image_size

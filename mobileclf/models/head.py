@@ -71,12 +71,6 @@ def one_output_per_label(kernel: Float, bias: Float) -> tuple[Float, Float]:
     return np.concatenate([zeros, kernel], axis=1), np.concatenate([np.zeros_like(bias), bias])
 
 
-def set_head(model: Any, weights: list[Float]) -> None:
-    """Put [kernel, bias, kernel, bias] into a network of `backbones.build`."""
-    model.get_layer("hidden").set_weights(weights[:2])
-    model.get_layer("probabilities").set_weights(weights[2:])
-
-
 def divide_logits(model: Any, temperature: float) -> None:
     """Fold a temperature into the last layer: softmax(z / T) (Guo et al. 2017, eq. 9)."""
     layer = model.get_layer("probabilities")
