@@ -17,6 +17,7 @@ from mobileclf.photos import load_part
 from mobileclf.records import Record, read_json, write_bytes
 from mobileclf.run import Stage
 from mobileclf.scores import FLOAT, SCORE_SCALE, SCORED_PARTS, read_labels, score_file
+from mobileclf.stats.calibration import SMALLEST
 from mobileclf.tflite.interpreter import (
     OLDEST,
     Kernels,
@@ -58,8 +59,9 @@ def work(folder: Path, settings: Settings) -> Record:
         np.save(packed, scores, allow_pickle=False)
         outputs.append(score_file(variant, part))
         write_bytes(folder / outputs[-1], packed.getvalue())
-        scale = SCORE_SCALE if scores.dtype == np.uint8 else 1.0
-        return metrics(scores * scale, truth[part], labels)
+        if scores.dtype == np.uint8:
+            return metrics(scores * SCORE_SCALE, truth[part], labels, smallest=SMALLEST)
+        return metrics(scores, truth[part], labels)
 
     model = keras_file.load(folder / "model.keras")
     variants: dict[str, Record] = {
@@ -132,18 +134,23 @@ def _identical(name: str, model: bytes, photos: NDArray[np.uint8]) -> Record:
 
 
 def metrics(
-    probabilities: NDArray[Any], truth: NDArray[np.int64], labels: tuple[str, ...]
+    probabilities: NDArray[Any],
+    truth: NDArray[np.int64],
+    labels: tuple[str, ...],
+    *,
+    smallest: float = 1e-7,
 ) -> Record:
     """Plain metrics of one variant on one part, by scikit-learn.
 
-    probabilities: (n, labels), divided by their sum for the loss, since int8 rows need not add
+    probabilities: (n, labels), for the loss raised to `smallest`, since an int8 output of 0 stands
+    for any probability under half a step, and divided by their sum, since int8 rows need not add
     up to 1. truth: int64 (n,). A class without photos or answers has precision or recall 0.
     """
     from sklearn import metrics as sk
 
     answers = probabilities.argmax(axis=1)
     every = np.arange(len(labels))
-    clipped = np.maximum(probabilities.astype(np.float64), 1e-7)
+    clipped = np.maximum(probabilities.astype(np.float64), smallest)
     clipped /= clipped.sum(axis=1, keepdims=True)
     precision, recall, f1, support = sk.precision_recall_fscore_support(
         truth, answers, labels=every, zero_division=0
