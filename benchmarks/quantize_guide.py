@@ -1,11 +1,12 @@
 """What `quantize_model` used as its guide says gives, beside what this tool ships.
 
-    python benchmarks/quantize_guide.py RUN [--epochs 1]
+    python benchmarks/quantize_guide.py RUN [--epochs 1] [--rate 0.001]
 
 RUN is the folder of a finished export of an ImageNet backbone. Its trained float model is
 rebuilt without the input scale (the guide has preprocessing outside), given to
 `tfmot.quantization.keras.quantize_model`, fine-tuned on hard labels with the guide's optimizer,
 converted with `from_keras_model`, and scored on the same test photos as the run's candidates.
+The guide's optimizer is Adam as it comes (0.001); --rate tries a gentler one.
 """
 
 from __future__ import annotations
@@ -77,8 +78,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=1e-3)
     arguments = parser.parse_args()
     import tensorflow_model_optimization as tfmot
+    import tf_keras
 
     folder = arguments.run
     settings = settings_for({"run": folder}, recall=True)
@@ -95,13 +98,17 @@ def main() -> None:
 
     row("(float)", reference.answers)
     graph = tfmot.quantization.keras.quantize_model(unscaled(folder))
-    graph.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    graph.compile(
+        optimizer=tf_keras.optimizers.Adam(arguments.rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
     graph.fit(
         (train_photos / np.float32(127.5) - 1).astype(np.float32), train.truth,
         epochs=arguments.epochs, batch_size=16, verbose=2,
     )  # fmt: skip
     row(
-        f"quantize_model, {arguments.epochs} epoch(s) as its guide says",
+        f"quantize_model, {arguments.epochs} epoch(s), Adam {arguments.rate:g}",
         answers(converted(graph), photos).argmax(axis=1),
     )
     selected = read_json(folder / "selection.json")["selected"]
