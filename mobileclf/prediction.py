@@ -63,17 +63,17 @@ def _predict(folder: Path, given: Sequence[Path]) -> list[Record]:
         decision = Decision.from_record(record["decision"], purpose=record["purpose"])
         spec = ImageSpec.from_record(record["input"])
         model, kernels = folder / record["model"]["file"], record["output"]["kernels"]
+        paths = list(_files(given))
+        interpreter = open_interpreter(model, kernels=kernels)
+        judge = Judge(
+            spec=spec,
+            classes=classes,
+            decision=decision,
+            score=lambda photos: as_quanta(scores(interpreter, photos)),
+        )
+        _check_golden(folder, record, judge)
     except KeyError as error:
         raise DataError(f"{folder / 'bundle.json'}: wanted the key {error}, found none") from error
-    paths = list(_files(given))
-    interpreter = open_interpreter(model, kernels=kernels)
-    judge = Judge(
-        spec=spec,
-        classes=classes,
-        decision=decision,
-        score=lambda photos: as_quanta(scores(interpreter, photos)),
-    )
-    _check_golden(folder, record, judge)
     rows: list[Record] = []
     for path, pixels, problem in progress.track(_loaded(paths, spec), "predict", len(paths)):
         if pixels is None:
@@ -139,7 +139,12 @@ def _check_labels(folder: Path, record: Record) -> None:
 
 def _check_golden(folder: Path, record: Record, judge: Judge) -> None:
     """Every golden case must come out as recorded, so that what decides is what was proven."""
+    if not record["golden"]:
+        raise DataError(f"{folder / 'bundle.json'}: wanted golden cases, found none")
     for wanted in record["golden"]:
+        # Only a file that the hashes vouch for is read.
+        if wanted["image"] not in record["files"]:
+            raise DataError(f"{folder / 'bundle.json'}: {wanted['image']!r} is not among its files")
         path = folder / wanted["image"]
         found = judge.case(path.read_bytes(), path.suffix).as_record(wanted["image"])
         if found != wanted:

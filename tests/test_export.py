@@ -287,3 +287,16 @@ def test_parts_are_as_the_design_says_and_disjoint(exported):
     for part, wanted in (("train", 0.6), ("validation", 0.1), ("threshold", 0.15), ("test", 0.15)):
         assert abs(shares[part] - wanted) < 0.05
     assert len({row["sha256"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("io", ["int8", "float32"])
+def test_other_ends_give_the_same_answers_over_an_existing_bundle(exported, photos, tmp_path, io):
+    """Only what follows the conversion is done again, and the bundle that was there replaced."""
+    shutil.copytree(exported[0], tmp_path / "run")
+    shutil.copytree(exported[1], tmp_path / "small")
+    mobileclf.export(int8=True, data=photos, run=tmp_path / "run", out=tmp_path, io=io, **QUICK)
+    record = read_json(tmp_path / "small" / "bundle.json")
+    assert record["input"]["dtype"] == record["output"]["dtype"] == io
+    wanted = mobileclf.predict(exported[1], photos)
+    assert mobileclf.predict(tmp_path / "small", photos) == wanted
+    assert {p.name for p in tmp_path.iterdir()} == {"run", "small"}

@@ -17,7 +17,7 @@ from mobileclf import cli, prediction
 from mobileclf.errors import DataError
 from mobileclf.images.load import ImageSpec
 from mobileclf.prediction import as_csv, predict
-from mobileclf.records import sha256_file, write_json
+from mobileclf.records import sha256_bytes, sha256_file, write_json
 from mobileclf.tflite import interpreter
 
 LABELS = ("red", "green", "blue")
@@ -45,7 +45,9 @@ def bundle(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "model.tflite").write_bytes(b"model")
     (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
-    digest = {name: sha256_file(folder / name) for name in ("model.tflite", "labels.txt")}
+    picture(folder / "golden" / "0.png", (200, 10, 20))
+    names = ("model.tflite", "labels.txt", "golden/0.png")
+    digest = {name: sha256_file(folder / name) for name in names}
     write_json(
         folder / "bundle.json",
         {
@@ -63,7 +65,19 @@ def bundle(tmp_path: Path) -> Path:
                 "group": "Warm", "threshold": 100 / 256, "threshold_q": 100, "abstain": None,
                 "kernel_bound": 0,
             },
-            "files": {"labels.txt": {"sha256": digest["labels.txt"], "runtime": True}},
+            "golden": [
+                {
+                    "image": "golden/0.png",
+                    "decoded_sha256": sha256_bytes(bytes((200, 10, 20)) * (20 * 30)),
+                    "input_sha256": sha256_bytes(bytes((200, 10, 20)) * (8 * 8)),
+                    "output": [200, 10, 20],
+                    "label": "red",
+                    "verdict": "Warm",
+                }
+            ],
+            "files": {
+                name: {"sha256": digest[name], "runtime": True} for name in names[1:]
+            },
         },
     )  # fmt: skip
     return folder
@@ -195,3 +209,35 @@ def test_the_command_writes_csv_or_json_or_a_file(
     assert json.loads(command("--json")) == {"predictions": predict(bundle, photo)}
     assert command("--output", str(tmp_path / "rows.csv")) == ""
     assert (tmp_path / "rows.csv").read_text() == as_csv(predict(bundle, photo))
+
+
+def test_a_bundle_that_answers_otherwise_than_recorded_is_refused(
+    bundle: Path, tmp_path: Path
+) -> None:
+    cases = json.loads((bundle / "bundle.json").read_text())["golden"]
+    change(bundle, golden=[{**cases[0], "output": [201, 10, 20]}])
+    with pytest.raises(DataError, match="golden case of bundle.json, found another output"):
+        predict(bundle, picture(tmp_path / "p.png", (1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("golden", "message"),
+    [
+        ([], "wanted golden cases, found none"),
+        ([{"image": "../secret.png"}], "'../secret.png' is not among its files"),
+        ([{}], "wanted the key 'image', found none"),
+    ],
+)
+def test_golden_cases_that_are_none_are_refused(
+    bundle: Path, tmp_path: Path, golden: list[object], message: str
+) -> None:
+    change(bundle, golden=golden)
+    with pytest.raises(DataError, match=message):
+        predict(bundle, picture(tmp_path / "p.png", (1, 2, 3)))
+
+
+def test_labels_in_another_order_than_the_file_are_refused(bundle: Path, tmp_path: Path) -> None:
+    labels = json.loads((bundle / "bundle.json").read_text())["labels"]
+    change(bundle, labels=labels[::-1])
+    with pytest.raises(DataError, match="wanted the same labels in bundle.json and labels.txt"):
+        predict(bundle, picture(tmp_path / "p.png", (1, 2, 3)))
