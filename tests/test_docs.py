@@ -58,11 +58,24 @@ def test_every_command_is_in_the_table() -> None:
     assert set(listed) == set(COMMANDS)
 
 
+BENCHMARK = r"python benchmarks/(\w+\.py)([^`\n]*)"
+
+
 def test_every_flag_in_readme_exists() -> None:
     every = {flag for command in COMMANDS.values() for flag in flags_of(command)}
-    found = set(re.findall(r"(?<![\w-])--[a-z0-9][a-z0-9-]+", README))
+    text = re.sub(BENCHMARK, "", README)
+    found = set(re.findall(r"(?<![\w-])--[a-z0-9][a-z0-9-]+", text))
     assert {"--harmful", "--max-drop"} <= found
     assert found <= every
+
+
+def test_the_benchmarks_in_readme_exist_with_their_flags() -> None:
+    lines = re.findall(BENCHMARK, README)
+    assert len(lines) >= 3
+    for script, flags in lines:
+        text = (ROOT / "benchmarks" / script).read_text()
+        for flag in re.findall(r"--[a-z-]+", flags):
+            assert f'"{flag}"' in text, (script, flag)
 
 
 def test_the_flags_of_a_command_are_the_settings_names() -> None:
