@@ -247,33 +247,32 @@ def calibrate(model: Any, graph: Any, photos: NDArray[np.uint8], batch: int = 16
     by_variable = {id(q.low): q for q in quantizers}
     ranges: dict[str, Range] = {}
 
+    def widen(name: str, low: float, high: float) -> None:
+        # Every range holds 0, which int8 arithmetic needs to represent exactly.
+        known = ranges.get(name, (0.0, 0.0))
+        ranges[name] = (min(known[0], low), max(known[1], high))
+
+    shared = _shared_ranges(model)
+
+    def range_of(quantizer: Quantizer) -> str:
+        """Before its activation a layer has a range of its own, after it may share one."""
+        own = quantizer.place == "before"
+        return quantizer.key if own else shared[quantizer.layer]
+
     def seen(variables: Any, tensor: Any) -> None:
         quantizer = by_variable[id(variables["min_var"])]
         if quantizer.place != "kernel":
-            low, high = ranges.get(quantizer.key, (0.0, 0.0))
             values = tensor.numpy()
-            ranges[quantizer.key] = (min(low, float(values.min())), max(high, float(values.max())))
+            widen(range_of(quantizer), float(values.min()), float(values.max()))
 
     with quantizers_out_of_the_way(seen):
         forward(graph, photos, batch)
-    shared = _shared_ranges(model)
-    joint: dict[str, Range] = {}
+    ranges[shared[model.layers[0].name]] = (0.0, 255.0)
     for quantizer in quantizers:
-        if quantizer.place in ("after", "output"):
-            root = shared[quantizer.layer]
-            low, high = ranges[quantizer.key]
-            joint[root] = (min(low, joint.get(root, (0.0, 0.0))[0]),
-                           max(high, joint.get(root, (0.0, 0.0))[1]))  # fmt: skip
-    joint[shared[model.layers[0].name]] = (0.0, 255.0)
-    for quantizer in quantizers:
-        if quantizer.place == "before":
-            low, high = ranges[quantizer.key]
-        elif quantizer.place != "kernel":
-            low, high = joint[shared[quantizer.layer]]
-        else:
-            continue
-        quantizer.low.assign(low)
-        quantizer.high.assign(high)
+        if quantizer.place != "kernel":
+            low, high = ranges[range_of(quantizer)]
+            quantizer.low.assign(low)
+            quantizer.high.assign(high)
     set_kernel_ranges(quantizers)
 
 

@@ -34,6 +34,11 @@ def work(folder: Path, settings: Settings) -> Record:
     checks.append(_check("float against the quantization graph", difference, REWRITE_BOUND))
 
     rows, photos = load_part(folder, settings, "train", most=settings.calibration_photos)
+    if len(rows) < settings.calibration_photos:
+        progress.warn(
+            f"ranges are set from all {len(rows)} training photos; "
+            f"{settings.calibration_photos} were wanted"
+        )
     qat.calibrate(models.folded, graph, photos)
     _save(graph, folder / "calibrated.npz")
     candidates = ["calibrated"]
