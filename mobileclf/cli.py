@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import io
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -145,12 +146,12 @@ def _command(name: str, stage: str, *, summary: str, leading: dict[str, Any] | N
             settings = pipeline.settings_for(given, config=config, recall=name != "export")
             report.log = settings.run_folder / pipeline.LOG
             record = pipeline.run_until(settings, stage, verbose=verbose)
-        if as_json:
-            typer.echo(pipeline.as_json(record))
-        else:
-            from .report.tables import show
+            if as_json:
+                typer.echo(pipeline.as_json(record))
+            else:
+                from .report.tables import show
 
-            show(settings, stage)
+                show(settings, stage)
 
     common = {"config": Config, "json": Json, "verbose": Verbose, "quiet": Quiet}
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -189,7 +190,7 @@ def reporting(*, verbose: bool, quiet: bool) -> Iterator[_Report]:
     except MobileclfError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from the last finished stage", INTERRUPTED)
+        _fail("interrupted; run the same command again to go on", INTERRUPTED)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             place = error.filename or "a file"
@@ -247,11 +248,11 @@ def _sample(
     with reporting(verbose=verbose, quiet=quiet):
         chosen = make_settings({"seed": seed}, config=config).seed
         record = pipeline.sample(folder, seed=chosen)
-    if json:
-        typer.echo(pipeline.as_json(record))
-    else:
-        for label, count in record["images"].items():
-            typer.echo(f"{label}\t{count}")
+        if json:
+            typer.echo(pipeline.as_json(record))
+        else:
+            for label, count in record["images"].items():
+                typer.echo(f"{label}\t{count}")
 
 
 _command(
@@ -301,14 +302,18 @@ def _predict(
             text = prediction.as_csv(rows)
         if output is not None:
             write_bytes(output, text.encode("utf-8", "surrogateescape"))
-    if output is None:
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-        sys.stdout.flush()
+        else:
+            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+            sys.stdout.flush()
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and end the process with its exit code."""
     command: Callable[..., Any] = get_command(app)
+    for stream in (sys.stdout, sys.stderr):
+        # Labels may be in any script, also where the console's own encoding knows few.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = command(args=arguments, prog_name="mobileclf", standalone_mode=False)
     except ClickException as error:

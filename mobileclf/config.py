@@ -120,6 +120,8 @@ def _checked(name: str, value: object, where: str) -> Any:
     kind = str(wanted).split(" ")[0]
     if kind == "Path" and isinstance(value, (str, Path)):
         return Path(value).expanduser()
+    if kind == "str" and isinstance(value, Path):
+        return str(value)
     if kind == "float" and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     types: dict[str, type] = {"str": str, "int": int, "bool": bool}
@@ -134,7 +136,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises UsageError for a file that is not TOML, an unknown key or a wrong type.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not readable as TOML ({error})") from error
     found: dict[str, Any] = {}
@@ -146,13 +148,24 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def make_settings(flags: Mapping[str, object], *, config: Path | None = None) -> Settings:
-    """Settings from flags (None: not given) over `config`, or over `mobileclf.toml` if there.
+def configured(config: Path | None) -> dict[str, Any]:
+    """The settings in `config`, or in `mobileclf.toml` if that is there. Raises UsageError."""
+    path = config or Path(CONFIG_FILE)
+    return read_config(path) if config is not None or path.exists() else {}
+
+
+def make_settings(
+    flags: Mapping[str, object],
+    *,
+    config: Path | None = None,
+    base: Mapping[str, object] | None = None,
+) -> Settings:
+    """Settings from flags (None: not given) over those of `configured` over `base`.
 
     Raises UsageError for an unknown name, a wrong type or a value out of range.
     """
-    path = config or Path(CONFIG_FILE)
-    values = read_config(path) if config is not None or path.exists() else {}
+    values = {name: _checked(name, value, "run") for name, value in (base or {}).items()}
+    values |= configured(config)
     for name, value in flags.items():
         if name not in OPTIONS:
             raise UsageError(f"unknown setting {name!r}; known: {', '.join(OPTIONS)}")

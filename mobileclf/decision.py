@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from . import progress
 from .errors import DataError, UsageError
+from .records import canonical
 
 NOT_SURE = "not sure"
 QUANTA = 256
@@ -149,6 +150,13 @@ class Decision:
                 f"{threshold_q}, found {record['threshold']}"
             )
         return cls(group=group, threshold_q=threshold_q, kernel_bound=kernel_bound, purpose=purpose)
+
+
+def decision_file(classes: Classes, decision: Decision) -> bytes:
+    """What decides, as JSON that goes into the model file: equal bytes for equal decisions."""
+    return canonical(
+        {**classes.as_record(), "purpose": decision.purpose, "decision": decision.as_record()}
+    )
 
 
 def classes_for(

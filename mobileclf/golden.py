@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from . import progress
 from .decision import NOT_SURE, Classes, Decision, decision_score, possible_verdicts, verdicts
@@ -105,12 +105,10 @@ def from_photos(judge: Judge, folder: Path) -> list[Case]:
     One for each verdict, then more up to FEWEST. Raises DataError when the pictures do not give
     every verdict.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not paths:
-        raise DataError(f"--golden-from {folder}: wanted JPEG or PNG pictures, found none")
+    paths = pictures_in(folder)
     cases = []
     for path in progress.track(paths, "golden cases", len(paths)):
-        cases.append(judge.case(*_stripped(path)))
+        cases.append(judge.case(*_stripped(path, judge.spec)))
     chosen: list[Case] = []
     for verdict in possible_verdicts(judge.classes, judge.decision):
         having = [case for case in cases if case.verdict == verdict]
@@ -121,9 +119,18 @@ def from_photos(judge: Judge, folder: Path) -> list[Case]:
             )
         chosen.append(having[0])
     rest = [case for case in cases if case not in chosen]
-    if len(cases) < FEWEST:
-        raise DataError(f"--golden-from {folder}: wanted {FEWEST} pictures, found {len(cases)}")
     return _fill_up(chosen, rest)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The JPEG and PNG files under a user's folder, sorted. Raises DataError under FEWEST."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if len(paths) < FEWEST:
+        raise DataError(
+            f"--golden-from {folder}: wanted a folder with at least {FEWEST} JPEG or PNG "
+            f"pictures, found {len(paths)}"
+        )
+    return paths
 
 
 def _fill_up(chosen: list[Case], rest: list[Case]) -> list[Case]:
@@ -205,20 +212,16 @@ def _painted(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.blend(picture, copy, share)
 
 
-def _stripped(path: Path) -> tuple[bytes, str]:
+def _stripped(path: Path, spec: ImageSpec) -> tuple[bytes, str]:
     """A picture file without EXIF (but orientation), profile, text or thumbnail."""
-    suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
-    try:
-        with Image.open(path) as opened:
-            orientation = opened.getexif().get(ORIENTATION, 1)
-            picture = ImageOps.exif_transpose(opened) if suffix == ".png" else opened
-            clean = Image.frombytes("RGB", picture.size, picture.convert("RGB").tobytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    if suffix == ".png":
-        return _encoded(clean, suffix)
+    upright = decode(path, spec)  # refuses what cannot be used, with the reason
+    if path.suffix.lower() == ".png":
+        return _encoded(upright, ".png")
+    with Image.open(path) as opened:
+        orientation = opened.getexif().get(ORIENTATION, 1)
+        clean = Image.frombytes("RGB", opened.size, opened.convert("RGB").tobytes())
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     file = io.BytesIO()
     clean.save(file, "JPEG", quality=92, exif=exif)
-    return file.getvalue(), suffix
+    return file.getvalue(), ".jpg"

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from . import chatter, progress
-from .config import OPTIONS, Settings, as_record, make_settings
-from .errors import DataError, EnvironmentProblem, MobileclfError, UsageError
+from .config import OPTIONS, Settings, as_record, configured, make_settings
+from .errors import DataError, EnvironmentProblem, MobileclfError, ProofError, UsageError
 from .records import Record, read_json, write_json
 from .run import Stage, bring_up_to_date, inputs_of, is_current
 
@@ -56,16 +56,16 @@ def settings_for(
     with the photos that `dataset SOURCE --name x` was given. Raises UsageError.
     """
     settings = make_settings(options, config=config)
+    given = {name for name, value in options.items() if value is not None} | set(configured(config))
     path = settings.run_folder / CONFIG_RECORD
     if not recall or not path.exists():
         return settings
     remembered = {k: v for k, v in read_json(path).items() if k in OPTIONS and v is not None}
     # A run folder that was moved is where it is now; and the size and weights that were filled
     # in for one backbone are none of another's.
-    dropped = {"run"} | ({"weights", "image_size"} if options.get("backbone") else set())
+    dropped = {"weights", "image_size"} if "backbone" in given else set()
     kept = {k: v for k, v in remembered.items() if k not in dropped}
-    given = {k: v for k, v in options.items() if v is not None}
-    return make_settings({**kept, "run": settings.run_folder, **given}, config=config)
+    return make_settings(options, config=config, base={**kept, "run": settings.run_folder})
 
 
 def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> Record:
@@ -85,12 +85,13 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
     _writable(folder)
     with _locked(folder), chatter.led_to(None if verbose else folder / LOG):
         _say_plan(settings, names)
-        write_json(folder / CONFIG_RECORD, as_record(settings))
         record: Record = {}
         for name in names:
             record = bring_up_to_date(stage(name), settings)
             if name == "dataset":
                 _check_rest(settings, record, stage_name)
+                # Only now: later commands on this run go on with these, so they must be sound.
+                write_json(folder / CONFIG_RECORD, as_record(settings))
             elif name == "score":
                 _check_learnt(folder)
             elif name == "parity":
@@ -117,7 +118,12 @@ def _check_learnt(folder: Path) -> None:
     gates = parity.learnt(
         read_scores(folder, FLOAT, parity.PART), read_part(folder, parity.PART).truth, labels
     )
-    parity.check({"gates": gates}, require_proof=False)
+    if failed := [gate for gate in gates if not gate["passed"]]:
+        raise ProofError(
+            "train: the float model learnt too little to ship: "
+            + "; ".join(f"wanted {gate['wanted']}, found {gate['found']}" for gate in failed)
+            + "; more photos, other weights or more epochs may help"
+        )
 
 
 def _check_rest(settings: Settings, dataset: Record, stage_name: str) -> None:
@@ -128,7 +134,14 @@ def _check_rest(settings: Settings, dataset: Record, stage_name: str) -> None:
         rows = dataset["labels"]
         classes_for([r["label"] for r in rows], [r["group"] for r in rows], settings.harmful)
     if stage_name == "bundle":
+        from .stages import bundle
+
+        bundle.check_target(settings)
         _writable(settings.out)
+        if settings.golden_from is not None:
+            from .golden import pictures_in
+
+            pictures_in(settings.golden_from)
     if stage_name != "dataset":
         from .models.backbones import check_weights
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import chatter, progress
-from .decision import Classes, Decision, decision_score, verdicts
+from .decision import Classes, Decision, decision_file, decision_score, verdicts
 from .errors import DataError
 from .golden import Judge
 from .images.load import ImageSpec, load
@@ -58,22 +58,30 @@ def _predict(folder: Path, given: Sequence[Path]) -> list[Record]:
     from .tflite.interpreter import as_quanta, open_interpreter, scores
 
     record = read_bundle(folder)
+    where = folder / "bundle.json"
     try:
         classes = Classes.from_record(record)
         decision = Decision.from_record(record["decision"], purpose=record["purpose"])
         spec = ImageSpec.from_record(record["input"])
         model, kernels = folder / record["model"]["file"], record["output"]["kernels"]
-        paths = list(_files(given))
-        interpreter = open_interpreter(model, kernels=kernels)
-        judge = Judge(
-            spec=spec,
-            classes=classes,
-            decision=decision,
-            score=lambda photos: as_quanta(scores(interpreter, photos)),
-        )
-        _check_golden(folder, record, judge)
+        golden = {case["image"]: dict(case) for case in record["golden"]}
     except KeyError as error:
-        raise DataError(f"{folder / 'bundle.json'}: wanted the key {error}, found none") from error
+        raise DataError(f"{where}: wanted the key {error}, found none") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{where}: wanted the keys of schema {SCHEMA} ({error})") from error
+    if kernels != "xnnpack":
+        raise DataError(f"{where}: wanted kernels xnnpack, found {kernels!r}")
+    _check_labels(folder, record)
+    _check_proven(folder, model, classes, decision)
+    paths = list(_files(given))
+    interpreter = open_interpreter(model, kernels="xnnpack")
+    judge = Judge(
+        spec=spec,
+        classes=classes,
+        decision=decision,
+        score=lambda photos: as_quanta(scores(interpreter, photos)),
+    )
+    _check_golden(folder, golden, set(record["files"]), judge)
     rows: list[Record] = []
     for path, pixels, problem in progress.track(_loaded(paths, spec), "predict", len(paths)):
         if pixels is None:
@@ -108,7 +116,6 @@ def read_bundle(folder: Path) -> Record:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: wanted model and files with their sha256 ({error!r})") from error
     _check_files(folder, wanted)
-    _check_labels(folder, record)
     return record
 
 
@@ -128,7 +135,7 @@ def _check_files(folder: Path, wanted: Mapping[str, str]) -> None:
 
 def _check_labels(folder: Path, record: Record) -> None:
     """labels.txt, which the hashes vouch for, must be the labels of bundle.json."""
-    own = [row.get("label") for row in record.get("labels", [])]
+    own = [row["label"] for row in record["labels"]]
     written = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
     if own != written:
         raise DataError(
@@ -137,18 +144,36 @@ def _check_labels(folder: Path, record: Record) -> None:
         )
 
 
-def _check_golden(folder: Path, record: Record, judge: Judge) -> None:
-    """Every golden case must come out as recorded, so that what decides is what was proven."""
-    if not record["golden"]:
+def _check_proven(folder: Path, model: Path, classes: Classes, decision: Decision) -> None:
+    """What decides in bundle.json must be what lies in the model file, which the hash vouches for.
+
+    Few golden cases lie so near the threshold that they would notice it moved.
+    """
+    from .tflite import metadata
+
+    _, files = metadata.read(model.read_bytes())
+    if files.get(metadata.DECISION_FILE) != decision_file(classes, decision):
+        raise DataError(
+            f"{folder / 'bundle.json'}: wanted the labels, groups and decision that lie in "
+            f"{model.name}, found others; export it again"
+        )
+
+
+def _check_golden(
+    folder: Path, golden: Mapping[str, Mapping[str, Any]], files: Set[str], judge: Judge
+) -> None:
+    """Every golden case, by image, must come out as recorded. Other keys may stand beside.
+
+    files: those that the hashes vouch for, and no other is read.
+    """
+    if not golden:
         raise DataError(f"{folder / 'bundle.json'}: wanted golden cases, found none")
-    for wanted in record["golden"]:
-        # Only a file that the hashes vouch for is read.
-        if wanted["image"] not in record["files"]:
-            raise DataError(f"{folder / 'bundle.json'}: {wanted['image']!r} is not among its files")
-        path = folder / wanted["image"]
-        found = judge.case(path.read_bytes(), path.suffix).as_record(wanted["image"])
-        if found != wanted:
-            other = [key for key in found if found[key] != wanted.get(key)]
+    for image, wanted in golden.items():
+        if image not in files:
+            raise DataError(f"{folder / 'bundle.json'}: {image!r} is not among its files")
+        path = folder / image
+        found = judge.case(path.read_bytes(), path.suffix).as_record(image)
+        if other := [key for key in found if found[key] != wanted.get(key)]:
             raise DataError(
                 f"{path}: wanted the golden case of bundle.json, found another "
                 f"{', '.join(other)}; the bundle was changed, or this runtime is not "

@@ -110,7 +110,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a CSV with a header. Raises DataError when it is absent or not text."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: not readable as CSV ({error})") from error

@@ -25,6 +25,7 @@ class Stage:
 
     `work(folder, settings)` does the step: it writes its files under `folder` and returns the
     record's body with the key `outputs`, a list of the relative names of those files.
+    `packages` are the distributions whose versions bear on the result.
     `outside(settings)` names what the stage reads outside the run, as sha256 by name.
     """
 
@@ -33,6 +34,7 @@ class Stage:
     reads: tuple[str, ...]
     settings: tuple[str, ...]
     work: Callable[[Path, Settings], Record]
+    packages: tuple[str, ...] = ()
     outside: Callable[[Settings], Mapping[str, object]] = lambda settings: {}
 
 
@@ -41,7 +43,7 @@ def inputs_of(stage: Stage, settings: Settings) -> Record:
     folder = settings.run_folder
     values = {name: getattr(settings, name) for name in stage.settings}
     return {
-        "mobileclf": metadata.version("mobileclf"),
+        "packages": {name: version_of(name) for name in ("mobileclf", *stage.packages)},
         "settings": {k: v if _plain(v) else str(v) for k, v in values.items()},
         "files": {
             name: sha256_file(folder / name) if (folder / name).exists() else None
@@ -49,6 +51,14 @@ def inputs_of(stage: Stage, settings: Settings) -> Record:
         },
         "outside": dict(stage.outside(settings)),
     }
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a distribution, None when it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _plain(value: object) -> bool:

@@ -16,7 +16,7 @@ import pytest
 import mobileclf
 from mobileclf import pipeline, run
 from mobileclf.decision import NOT_SURE
-from mobileclf.errors import DataError, ProofError
+from mobileclf.errors import DataError, ProofError, UsageError
 from mobileclf.images import sample
 from mobileclf.records import read_csv, read_json, write_json
 
@@ -217,10 +217,16 @@ def test_two_labels_swapped_in_a_bundle_are_caught(exported, photos, tmp_path):
         mobileclf.predict(bundle, photos)
 
 
+def nudge_threshold(record):
+    """By one step: no golden case lies so near."""
+    own = record["decision"]
+    own.update(threshold_q=own["threshold_q"] + 1, threshold=(own["threshold_q"] + 1) / 256)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r["decision"].update(threshold_q=1, threshold=1 / 256), "golden"),
+        (nudge_threshold, "wanted the labels, groups and decision that lie in model.tflite"),
         (lambda r: r["input"].update(width=r["input"]["width"] + 1), "golden|images: wanted"),
         (lambda r: r["groups"].reverse() or r["decision"].update(group="Edible"), "."),
     ],
@@ -300,3 +306,27 @@ def test_other_ends_give_the_same_answers_over_an_existing_bundle(exported, phot
     wanted = mobileclf.predict(exported[1], photos)
     assert mobileclf.predict(tmp_path / "small", photos) == wanted
     assert {p.name for p in tmp_path.iterdir()} == {"run", "small"}
+
+
+@pytest.mark.parametrize("kind", ["photos", "a file", "a link"])
+def test_nothing_but_a_bundle_is_ever_replaced(exported, photos, tmp_path, kind):
+    """`--out .` beside the photos would put the bundle in their place."""
+    target = tmp_path / "small"
+    if kind == "photos":
+        shutil.copytree(photos, target)
+    elif kind == "a file":
+        target.write_text("mine")
+    else:
+        target.symlink_to(photos)
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match="wanted .* to be free or an earlier bundle"):
+        mobileclf.export(int8=True, data=photos, run=exported[0], out=tmp_path, **QUICK)
+    assert contents(tmp_path) == before
+
+
+def test_a_bundle_with_a_file_of_mine_in_it_is_not_replaced(exported, photos, tmp_path):
+    shutil.copytree(exported[1], tmp_path / "small")
+    (tmp_path / "small" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="found other files there"):
+        mobileclf.export(int8=True, data=photos, run=exported[0], out=tmp_path, **QUICK)
+    assert (tmp_path / "small" / "notes.txt").read_text() == "mine"

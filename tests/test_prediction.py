@@ -35,6 +35,8 @@ def colour_model(monkeypatch: pytest.MonkeyPatch) -> None:
         assert model.read_bytes() == b"model" and kernels == "xnnpack"
         return SimpleNamespace()
 
+    # The model file vouches for the decision; here it says whatever bundle.json does.
+    monkeypatch.setattr(prediction, "_check_proven", lambda *_: None)
     monkeypatch.setattr(interpreter, "open_interpreter", opened)
     monkeypatch.setattr(interpreter, "scores", scores)
 
@@ -240,4 +242,29 @@ def test_labels_in_another_order_than_the_file_are_refused(bundle: Path, tmp_pat
     labels = json.loads((bundle / "bundle.json").read_text())["labels"]
     change(bundle, labels=labels[::-1])
     with pytest.raises(DataError, match="wanted the same labels in bundle.json and labels.txt"):
+        predict(bundle, picture(tmp_path / "p.png", (1, 2, 3)))
+
+
+def test_more_keys_beside_those_of_a_golden_case_are_no_fault(bundle: Path, tmp_path: Path) -> None:
+    cases = json.loads((bundle / "bundle.json").read_text())["golden"]
+    change(bundle, golden=[{**cases[0], "note": "a later version's"}])
+    assert predict(bundle, picture(tmp_path / "p.png", (1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input": None},
+        {"labels": ["a"]},
+        {"labels": None},
+        {"decision": []},
+        {"golden": ["x"]},
+        {"output": {"kernels": "none"}},
+    ],
+)
+def test_a_record_of_another_shape_is_refused(
+    bundle: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    change(bundle, **changes)
+    with pytest.raises(DataError):
         predict(bundle, picture(tmp_path / "p.png", (1, 2, 3)))

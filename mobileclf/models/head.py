@@ -77,6 +77,6 @@ def divide_logits(model: Any, temperature: float) -> None:
     layer.set_weights([weight / temperature for weight in layer.get_weights()])
 
 
-def logits(probabilities: Float) -> Float:
+def logits(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logits up to a constant for each row: log p, with p at least 1e-12."""
     return np.log(np.maximum(probabilities, 1e-12))

@@ -2,7 +2,8 @@
 
 `quantize_model` of tfmot 0.8.1 is not used as it comes: it puts the inputs of some
 concatenations in another order, leaves activation ranges at +-6 and kernel ranges unset, and
-gives a depthwise kernel one range in all. Each is set right here, and proven by `equals`.
+gives a depthwise kernel one range in all. Each is set right here; `prove_same_function` holds
+the graph to the float model.
 """
 
 from __future__ import annotations

@@ -95,8 +95,7 @@ def _score(record: Record) -> Table:
     rows = []
     for name, variant in record["variants"].items():
         for part, found in variant["parts"].items():
-            values = {**found, **found.get("metrics", {})}
-            rows.append((name, part, *(values.get(k) for k in ("n", "accuracy", "loss"))))
+            rows.append((name, part, *(found[k] for k in ("n", "accuracy", "loss"))))
     return _table("scores", ("variant", "part", "photos", "accuracy", "loss"), rows)
 
 

@@ -13,12 +13,11 @@ import numpy as np
 
 from mobileclf import exchange, golden, progress
 from mobileclf.config import Settings
-from mobileclf.decision import Classes, Decision
-from mobileclf.errors import EnvironmentProblem, ProofError
+from mobileclf.decision import Classes, Decision, decision_file
+from mobileclf.errors import DataError, EnvironmentProblem, ProofError, UsageError
 from mobileclf.photos import load_part, spec_for
 from mobileclf.records import (
     Record,
-    canonical,
     read_json,
     sha256_bytes,
     sha256_file,
@@ -27,13 +26,14 @@ from mobileclf.records import (
     write_json,
 )
 from mobileclf.report.report import render
-from mobileclf.run import Stage
+from mobileclf.run import Stage, version_of
 from mobileclf.scores import read_labels, read_scores
 from mobileclf.tflite import metadata
 from mobileclf.tflite.audit import audit, contents
 from mobileclf.tflite.interpreter import OLDEST, as_quanta, open_interpreter, score_photos, scores
 
-FOLDER = "bundle"
+# Hidden, since it is deleted before it is built: no folder of a user's has that name.
+FOLDER = ".bundle"
 RECORDS = (
     "dataset.json", "train.json", "quantize.json", "convert.json", "metrics.json",
     "selection.json", "threshold.json", "parity.json",
@@ -50,7 +50,7 @@ LIMITS = (
 
 
 def work(folder: Path, settings: Settings) -> Record:
-    """Build the bundle under `bundle/` of the run. Returns the body of its record.
+    """Build the bundle under `.bundle/` of the run. Returns the body of its record.
 
     Raises ProofError when the final file answers otherwise than the scored one, or when no
     golden picture has one of the verdicts.
@@ -80,9 +80,7 @@ def work(folder: Path, settings: Settings) -> Record:
         # only the second.
         minimum_score=threshold["decision"]["threshold"] if decision.group is None else None,
     )
-    decision_json = canonical(
-        {**classes.as_record(), "purpose": settings.purpose, "decision": decision.as_record()}
-    )
+    decision_json = decision_file(classes, decision)
     model = metadata.write(
         scored, about, {metadata.LABELS_FILE: label_lines, metadata.DECISION_FILE: decision_json}
     )
@@ -116,7 +114,7 @@ def work(folder: Path, settings: Settings) -> Record:
         "provenance": {
             "mobileclf": packages.version("mobileclf"),
             "run_sha256": run_sha256,
-            "versions": _versions(),
+            "versions": {name: version_of(name) for name in VERSIONED},
             "seed": settings.seed,
         },
     }
@@ -183,12 +181,15 @@ def _golden(
     return golden.drawn(judge, settings.seed)
 
 
-def _oldest_seen(metrics: Record, candidate: str) -> str:
-    """The oldest runtime that loaded the model here and was held to the gate."""
-    variants = metrics["variants"]
-    name = f"{candidate}.{OLDEST}"
-    runtime = variants[name if name in variants else f"{candidate}.xnnpack"]["runtime"]
-    return ".".join(runtime.split()[1].split(".")[:2])
+def _oldest_seen(metrics: Record, candidate: str) -> str | None:
+    """The TFLite version of tflite-runtime, if the model was loaded there and held to the gate.
+
+    None where it is not installed: LiteRT counts its versions otherwise.
+    """
+    variant = metrics["variants"].get(f"{candidate}.{OLDEST}")
+    if variant is None:
+        return None
+    return ".".join(variant["runtime"].split()[1].split(".")[:2])
 
 
 def _input(settings: Settings, model: bytes) -> Record:
@@ -221,32 +222,55 @@ def _metrics(records: dict[str, Record], candidate: str) -> Record:
     }
 
 
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in VERSIONED:
-        try:
-            found[name] = packages.version(name)
-        except packages.PackageNotFoundError:
-            found[name] = None
-    return found
+def target_of(settings: Settings) -> Path:
+    """Where the bundle goes: `exported/<name>`."""
+    return settings.out / str(settings.name)
+
+
+def check_target(settings: Settings) -> None:
+    """Refuse to put the bundle where anything but an earlier bundle is.
+
+    What is at the target is deleted when the new bundle has taken its place. Raises UsageError.
+    """
+    target = target_of(settings)
+    if not target.exists() and not target.is_symlink():
+        return
+    if target.is_dir() and not target.is_symlink():
+        files = {p.relative_to(target).as_posix() for p in target.rglob("*") if not p.is_dir()}
+        if files <= _files_of(target):
+            return
+    raise UsageError(
+        f"--out {settings.out} --name {settings.name}: wanted {target} to be free or an earlier "
+        "bundle and nothing else, found other files there; choose another --out or --name"
+    )
+
+
+def _files_of(bundle: Path) -> set[str]:
+    """The files that a bundle's own record names; empty where there is none."""
+    try:
+        record = read_json(bundle / "bundle.json")
+        return {"bundle.json", record["model"]["file"], *record["files"]}
+    except (DataError, KeyError, TypeError):
+        return set()
 
 
 def place(settings: Settings) -> Path:
     """Put the run's bundle at `exported/<name>` in one step; returns that folder.
 
-    Raises EnvironmentProblem when it cannot be written; what was there then stays.
+    Raises UsageError where something else is, and EnvironmentProblem when it cannot be written;
+    what was there then stays.
     """
-    target = settings.out / str(settings.name)
+    target = target_of(settings)
     source = settings.run_folder / FOLDER
-    exchange.repair(target)
-    building = exchange.building_place(target)
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
+        exchange.repair(target)
+        check_target(settings)
+        building = exchange.building_place(target)
         shutil.copytree(source, building)
     except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
         raise EnvironmentProblem(
-            f"cannot write {building}: {error}; choose another folder with --out"
+            f"cannot write beside {target}: {error}; choose another folder with --out"
         ) from error
     exchange.put_in_place(building, target)
     progress.say(f"bundle: {target}")
@@ -254,11 +278,12 @@ def place(settings: Settings) -> Path:
 
 
 def _outside(settings: Settings) -> Record:
-    found: Record = {"purpose": settings.purpose, "versions": _versions()}
-    if settings.golden_from is not None:
-        pictures = sorted(p for p in settings.golden_from.rglob("*") if p.is_file())
-        found["golden"] = [sha256_file(p) for p in pictures]
-    return found
+    folder = settings.golden_from
+    if folder is None:
+        return {"purpose": settings.purpose}
+    pictures = sorted(p for p in folder.rglob("*") if p.is_file())
+    hashes = {p.relative_to(folder).as_posix(): sha256_file(p) for p in pictures}
+    return {"purpose": settings.purpose, "golden": hashes}
 
 
 STAGE = Stage(
@@ -266,6 +291,7 @@ STAGE = Stage(
     record="bundled.json",
     reads=("dataset.csv", *RECORDS),
     settings=("name", "image_size", "io", "seed"),
+    packages=VERSIONED,
     work=work,
     outside=_outside,
 )

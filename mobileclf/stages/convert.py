@@ -124,5 +124,12 @@ STAGE = Stage(
     record="convert.json",
     reads=("dataset.json", "dataset.csv", "model.keras", "quantize.json"),
     settings=("image_size", "calibration_photos", "io", "fp16", "dynamic", "int16x8"),
+    packages=(
+        "tensorflow",
+        "tf-keras",
+        "tensorflow-model-optimization",
+        "ai-edge-litert",
+        "pillow",
+    ),
     work=work,
 )

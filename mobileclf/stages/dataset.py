@@ -382,6 +382,7 @@ STAGE = Stage(
     record="dataset.json",
     reads=(),
     settings=("seed",),
+    packages=("pillow", "imagehash"),
     work=work,
     outside=outside,
 )

@@ -113,5 +113,6 @@ STAGE = Stage(
     record="quantize.json",
     reads=("dataset.json", "dataset.csv", "train.json", "model.keras"),
     settings=("image_size", "calibration_photos", "fine_tune_epochs", "fine_tune_rate", "seed"),
+    packages=("tensorflow", "tf-keras", "tensorflow-model-optimization", "pillow"),
     work=work,
 )

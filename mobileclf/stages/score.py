@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mobileclf import progress
 from mobileclf.config import Settings
-from mobileclf.errors import ProofError
 from mobileclf.models import keras_file
 from mobileclf.photos import load_part
 from mobileclf.records import Record, read_json, write_bytes
@@ -41,10 +40,7 @@ TOP_K = 3
 
 
 def work(folder: Path, settings: Settings) -> Record:
-    """Score all variants; writes `scores/*.npy`. Returns the body of `metrics.json`.
-
-    Raises ProofError when TensorFlow's interpreter and LiteRT differ in a single output.
-    """
+    """Score all variants; writes `scores/*.npy`. Returns the body of `metrics.json`."""
     labels, _ = read_labels(folder)
     converted = read_json(folder / "convert.json")
     photos: dict[str, NDArray[np.uint8]] = {}
@@ -121,16 +117,19 @@ def _keras_scores(model: Any, photos: NDArray[np.uint8], title: str) -> NDArray[
 
 
 def _identical(name: str, model: bytes, photos: NDArray[np.uint8]) -> Record:
-    """LiteRT against TensorFlow's own interpreter, to the last bit."""
+    """LiteRT against TensorFlow's own interpreter, to the last bit; parity is gated on it."""
     ours = as_quanta(score_photos(model, photos, title=f"{name} on LiteRT"))
     theirs = as_quanta(
         score_photos(model, photos, title=f"{name} on TensorFlow", runtime="tensorflow")
     )
     difference = int(np.max(np.abs(ours.astype(int) - theirs)))
     what = f"{name}: {runtime_name(LITERT)} against {runtime_name('tensorflow')}"
-    if difference:
-        raise ProofError(f"score: {what}: wanted identical outputs, found {difference}/256 off")
-    return {"what": what, "photos": len(photos), "largest_difference": 0, "passed": True}
+    return {
+        "what": what,
+        "photos": len(photos),
+        "largest_difference": difference,
+        "passed": difference == 0,
+    }
 
 
 def metrics(
@@ -185,6 +184,6 @@ STAGE = Stage(
     record="metrics.json",
     reads=("dataset.json", "dataset.csv", "model.keras", "convert.json"),
     settings=("image_size",),
+    packages=("tensorflow", "keras", "ai-edge-litert", "tflite-runtime", "scikit-learn", "pillow"),
     work=work,
-    outside=lambda settings: {"oldest runtime": at_hand("tflite-runtime")},
 )

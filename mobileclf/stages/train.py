@@ -20,7 +20,7 @@ from mobileclf.photos import load_part
 from mobileclf.records import Record, sha256_file, write_csv
 from mobileclf.run import Stage
 from mobileclf.scores import read_labels
-from mobileclf.stats.calibration import fit_temperature
+from mobileclf.stats.calibration import brier, calibration_error, fit_temperature, log_loss
 
 MODEL = "model.keras"
 HISTORY = "history.csv"
@@ -69,7 +69,7 @@ def work(folder: Path, settings: Settings) -> Record:
     history, kernel, bias = train(model, parts, sigmoid, settings)
     checks = _set_last(model, kernel, bias, sigmoid, photos)
     before = _probabilities(model, photos)
-    temperature = fit_temperature(head.logits(before).astype(np.float64), truth)
+    temperature = fit_temperature(head.logits(before.astype(np.float64)), truth)
     head.divide_logits(model, temperature)
     after = _probabilities(model, photos)
     save(model, folder / MODEL)
@@ -85,8 +85,8 @@ def work(folder: Path, settings: Settings) -> Record:
         "temperature": temperature,
         "validation": {
             "accuracy": float(np.mean(after.argmax(axis=1) == truth)),
-            "loss_before_temperature": _nll(before, truth),
-            "loss": _nll(after, truth),
+            "before_temperature": _calibration(before, truth),
+            "after_temperature": _calibration(after, truth),
         },
         "parameters": int(model.count_params()),
         "outputs": [MODEL, HISTORY],
@@ -207,8 +207,13 @@ def _probabilities(model: Any, photos: NDArray[np.uint8]) -> NDArray[np.float32]
     return _predict(model, photos, "validate")
 
 
-def _nll(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    return float(-np.mean(head.logits(probabilities)[np.arange(len(truth)), truth]))
+def _calibration(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> Record:
+    values = probabilities.astype(np.float64)
+    return {
+        "loss": log_loss(head.logits(values), truth),
+        "calibration_error": calibration_error(values, truth),
+        "brier": brier(values, truth),
+    }
 
 
 def _write_history(path: Path, history: Mapping[str, list[float]]) -> None:
@@ -238,6 +243,7 @@ STAGE = Stage(
         "backbone", "image_size", "head", "epochs", "batch_size", "learning_rate", "patience",
         "seed",
     ),
+    packages=("tensorflow", "keras", "pillow"),
     work=work,
     outside=_outside,
 )  # fmt: skip

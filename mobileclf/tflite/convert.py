@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FLOAT_KINDS = ("float32", "fp16", "dynamic")
-
 
 def concrete(model: Any, size: int) -> Any:
     """The model as a concrete function of one photo, float32 (1, size, size, 3)."""
