@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobileclf import cli
+from mobileclf import cli, pipeline
 from mobileclf.config import OPTIONS
 
 HEAVY = (
@@ -194,7 +194,20 @@ def test_a_later_command_goes_on_with_the_runs_photos(run: Run, tmp_path: Path) 
     assert_one_line(done, 4, "absent.h5")
     assert "dataset: up to date" in done.stderr
     config = json.loads((tmp_path / "runs/x/config.json").read_text())
-    assert (config["data"], config["seed"], config["weights"]) == ("data", 3, "absent.h5")
+    # The option that was refused is not what the next command goes on with.
+    assert (config["data"], config["seed"], config["weights"]) == ("data", 3, "imagenet")
+
+
+def test_the_configuration_file_wins_over_what_the_run_was_made_with(
+    run: Run, tmp_path: Path
+) -> None:
+    photos(tmp_path / "data", {"a": 12, "b": 12})
+    assert run("dataset", "data", "--name", "x").returncode == 0
+    (tmp_path / "c.toml").write_text("epochs = 5\nbackbone = 'small_cnn'\n")
+    options = {"name": "x", "run": tmp_path / "runs" / "x"}
+    found = pipeline.settings_for(options, config=tmp_path / "c.toml", recall=True)
+    assert (found.epochs, found.backbone, found.weights) == (5, "small_cnn", "none")
+    assert found.data == Path("data")
 
 
 def test_two_commands_do_not_share_a_run(run: Run, tmp_path: Path) -> None:
@@ -220,7 +233,7 @@ def test_interrupted_is_130(tmp_path: Path) -> None:
         [sys.executable, "-m", "mobileclf", "dataset", "data"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    _until((tmp_path / "runs/data/config.json").exists, process)
+    _until((tmp_path / "runs/data/run.log").exists, process)
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
