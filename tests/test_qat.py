@@ -51,7 +51,7 @@ def answers(model, photos):
 def test_both_keras_are_the_same_network(models, photos):
     trained, rebuilt, _ = models
     difference = transfer.largest_difference(answers(trained, photos), answers(rebuilt, photos))
-    transfer.require_equal("keras", difference, transfer.EQUAL)
+    transfer.require_equal("quantize", "both Keras", difference, transfer.EQUAL)
 
 
 def test_folding_keeps_the_function_and_takes_layers_out(models, photos):
@@ -67,7 +67,7 @@ def test_a_skipped_fold_is_caught(models, photos, monkeypatch):
     broken = rewrites.fold(models[1])
     difference = transfer.largest_difference(answers(models[1], photos), answers(broken, photos))
     with pytest.raises(ProofError, match="wanted the same function within 0.0001"):
-        transfer.require_equal("quantize: before against after folding", difference, BOUND)
+        transfer.require_equal("quantize", "before against after folding", difference, BOUND)
 
 
 def test_the_graph_without_fake_quantizers_is_the_float_model(models, graph, photos):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf.errors import ProofError
+from mobileclf.records import Record
 
 EQUAL = 1e-5
 
@@ -36,9 +37,14 @@ def largest_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))))
 
 
-def require_equal(what: str, difference: float, bound: float) -> None:
-    """Raise ProofError unless `difference` <= `bound`; a NaN is no proof."""
+def require_equal(stage: str, what: str, difference: float, bound: float) -> Record:
+    """The proof that `what` is one function, for the stage's record.
+
+    Raises ProofError unless `difference` <= `bound`; a NaN is no proof.
+    """
     if not difference <= bound:
         raise ProofError(
-            f"{what}: wanted the same function within {bound:g}, found {difference:.3g} off"
+            f"{stage}: {what}: wanted the same function within {bound:g}, "
+            f"found {difference:.3g} off"
         )
+    return {"what": what, "largest_difference": difference, "bound": bound, "passed": True}

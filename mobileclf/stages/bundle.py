@@ -65,7 +65,8 @@ def work(folder: Path, settings: Settings) -> Record:
     place = folder / FOLDER
     shutil.rmtree(place, ignore_errors=True)
 
-    scored = (folder / f"model_{candidate}.tflite").read_bytes()
+    variant = f"{candidate}.xnnpack"
+    scored = (folder / records["metrics.json"]["variants"][variant]["file"]).read_bytes()
     label_lines = "".join(f"{label}\n" for label in labels).encode()
     about = metadata.Description(
         name=str(settings.name),
@@ -85,7 +86,7 @@ def work(folder: Path, settings: Settings) -> Record:
         scored, about, {metadata.LABELS_FILE: label_lines, metadata.DECISION_FILE: decision_json}
     )
     audit(model, labels=len(labels), io=settings.io, size=about.size)
-    _prove_unchanged(folder, settings, model, f"{candidate}.xnnpack")
+    _prove_unchanged(folder, settings, model, variant)
 
     write_bytes(place / "model.tflite", model)
     write_bytes(place / "labels.txt", label_lines)

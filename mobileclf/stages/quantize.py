@@ -31,7 +31,8 @@ def work(folder: Path, settings: Settings) -> Record:
     checks = prove_equal(models, checked)
     graph = qat.quantized(models.folded)
     difference = qat.prove_same_function(models.folded, graph, checked, REWRITE_BOUND)
-    checks.append(_check("float against the quantization graph", difference, REWRITE_BOUND))
+    what = "float against the quantization graph"
+    checks.append(require_equal("quantize", what, difference, REWRITE_BOUND))
 
     rows, photos = load_part(folder, settings, "train", most=settings.calibration_photos)
     if len(rows) < settings.calibration_photos:
@@ -72,13 +73,7 @@ def prove_equal(models: deploy.Deployable, photos: NDArray[np.uint8]) -> list[Re
         ("Keras 3 against tf_keras", largest_difference(trained, rebuilt), EQUAL),
         ("before against after folding", largest_difference(rebuilt, folded), REWRITE_BOUND),
     )
-    for what, difference, bound in links:
-        require_equal(f"quantize: {what}", difference, bound)
-    return [_check(*link) for link in links]
-
-
-def _check(what: str, difference: float, bound: float) -> Record:
-    return {"what": what, "largest_difference": difference, "bound": bound, "passed": True}
+    return [require_equal("quantize", *link) for link in links]
 
 
 def _distil(

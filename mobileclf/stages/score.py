@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mobileclf import progress
 from mobileclf.config import Settings
 from mobileclf.models import keras_file
+from mobileclf.models.deploy import MODEL
 from mobileclf.photos import load_part
 from mobileclf.records import Record, read_json, write_bytes
 from mobileclf.run import Stage
@@ -59,9 +60,9 @@ def work(folder: Path, settings: Settings) -> Record:
             return metrics(scores * SCORE_SCALE, truth[part], labels, smallest=SMALLEST)
         return metrics(scores, truth[part], labels)
 
-    model = keras_file.load(folder / "model.keras")
+    model = keras_file.load(folder / MODEL)
     variants: dict[str, Record] = {
-        FLOAT: _variant("float", "model.keras", runtime_name("tensorflow"), None, None)
+        FLOAT: _variant("float", MODEL, runtime_name("tensorflow"), None, None)
     }
     for part in SCORED_PARTS:
         scores = _keras_scores(model, photos[part], f"score float on {part}")
@@ -182,7 +183,7 @@ def metrics(
 STAGE = Stage(
     name="score",
     record="metrics.json",
-    reads=("dataset.json", "dataset.csv", "model.keras", "convert.json"),
+    reads=("dataset.json", "dataset.csv", MODEL, "convert.json"),
     settings=("image_size",),
     packages=("tensorflow", "keras", "ai-edge-litert", "tflite-runtime", "scikit-learn", "pillow"),
     work=work,
