@@ -41,9 +41,10 @@ def unscaled(folder: Path) -> Any:
     }[architecture.backbone]
     tf_keras.backend.clear_session()
     size = architecture.image_size
-    base = make(include_top=False, weights=None, input_shape=(size, size, 3))
+    base = make(include_top=False, weights=None, input_shape=(size, size, architecture.channels))
     x = tf_keras.layers.GlobalAveragePooling2D()(base.output)
-    x = tf_keras.layers.Dense(backbones.HIDDEN_UNITS, activation="relu", name="hidden")(x)
+    for name, units in zip(architecture.hidden, architecture.units, strict=True):
+        x = tf_keras.layers.Dense(units, activation="relu", name=name)(x)
     x = tf_keras.layers.Dense(architecture.labels, activation="softmax", name="probabilities")(x)
     model = tf_keras.Model(base.input, x)
     for layer in model.layers:

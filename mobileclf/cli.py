@@ -50,14 +50,32 @@ TABLE: dict[str, Option] = {
     "name": _option(ALWAYS, "Name of run and bundle [the data folder's name, or sample]."),
     "run": _option(ALWAYS, "Folder of the run [runs/<name>]."),
     "out": _option(ALWAYS, "Folder that bundles are put in [exported]."),
-    "data": _option("dataset", "Folder with one folder of images a class [the embedded sample]."),
-    "groups": _option("dataset", "CSV with label,group [from folders named Name-Group]."),
+    "recipe": _option("dataset", "Options of a known project, by name: seed-digits and others."),
+    "data": _option("dataset", "Folder, zip or CSV with the images [the embedded sample]."),
+    "form": _option("dataset", "class-folders, csv or pixel-csv [recognised]."),
+    "images": _option("dataset", "Folder of the images that a CSV names [beside the CSV]."),
+    "image_column": _option("dataset", "Column of a CSV that names the image [the usual names]."),
+    "label_column": _option("dataset", "Column of a CSV with the label [the usual names]."),
+    "shape": _option("dataset", "Height,width,channels of a row of pixels, as 100,100,3."),
+    "classes": _option("dataset", "Names for labels 0, 1, ..., as cat,dog [the numbers]."),
+    "groups": _option("dataset", "CSV with label,group,harmful [classes.csv, or folder names]."),
+    "group_by": _option("dataset", "CSV column, or pattern in paths: one specimen, one part."),
+    "train_share": _option(
+        "dataset", "Share of the photos that train; others are held back [0.6]."
+    ),
+    "strict": _option("dataset", "Exit 4 on what is otherwise a warning [no]."),
+    "cluster": _option("dataset", "Dask or Ray cluster that reads the photos [this machine]."),
     "harmful": _option("threshold", "Group or class that must not be missed."),
-    "backbone": _option("train", "inception_v3, mobilenet_v2 or small_cnn [inception_v3]."),
-    "weights": _option("train", "imagenet, none, or an h5 file [imagenet; small_cnn: none]."),
+    "backbone": _option("train", "inception_v3, mobilenet_v2, small_cnn, plain_cnn [the first]."),
+    "weights": _option("train", "imagenet, none, or an h5 file [imagenet; the CNNs: none]."),
     "image_size": _option("train", "Side of the input, pixels [299, 224 or 64, by backbone]."),
-    "head": _option("train", "softmax, or sigmoid for two classes [softmax]."),
-    "epochs": _option("train", "Most epochs of training [40]."),
+    "channels": _option("train", "3 for colour, 1 for grey [3]."),
+    "head": _option("train", "Hidden units, as 64,32; sigmoid at the end for two classes [64]."),
+    "dropout": _option("train", "Share dropped before the head [0.3 on frozen features, else 0]."),
+    "augment": _option("train", "none, seeds, or a list as flip,rotate=15,zoom=0.2 [flip]."),
+    "views": _option("train", "Augmented views of each photo for frozen features [2]."),
+    "class_weights": _option("train", "none, or balanced: rare classes weigh more [none]."),
+    "epochs": _option("train", "Most epochs of training; 20+10 for two fits [40]."),
     "batch_size": _option("train", "Images in a step [32]."),
     "learning_rate": _option("train", "Adam's step size in training [0.001]."),
     "patience": _option("train", "Epochs without a better validation loss before the stop [6]."),
@@ -282,11 +300,26 @@ for _name, _summary in {
 def _predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder export made.")],
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Images, and folders of them.")
+        list[Path],
+        typer.Argument(metavar="IMAGES...", help="Images, folders and zips of them, CSVs of ids."),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", help="File for the result [stdout].")
     ] = None,
+    image_folder: Annotated[
+        Path | None, typer.Option("--images", help=TABLE["images"].help)
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option("--image-column", help=TABLE["image_column"].help)
+    ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option("--submission", help="CSV to write: the ids of the one CSV, and labels [no]."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option("--label-column", help="Header of its labels [label].")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help=TABLE["cluster"].help)] = None,
     json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -295,7 +328,22 @@ def _predict(
     with reporting(verbose=verbose, quiet=quiet):
         from . import prediction
 
-        rows = prediction.predict(bundle, images, verbose=verbose)
+        options: dict[str, Any] = {
+            "image_folder": image_folder, "image_column": image_column, "cluster": cluster,
+            "verbose": verbose,
+        }  # fmt: skip
+        if submission is not None:
+            filled, rows = prediction.submit(
+                bundle, images, label_column=label_column or "label", **options
+            )
+            write_bytes(submission, filled.encode())
+            progress.say(f"{submission}: {len(rows)} labels")
+            if output is None and not json:
+                return
+        elif label_column is not None:
+            raise UsageError("--label-column: it names a column of --submission; give both")
+        else:
+            rows = prediction.predict(bundle, images, **options)
         if json:
             text = pipeline.as_json({"predictions": rows}) + "\n"
         else:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .recipes import RECIPES
+from .spelling import augmentations_of, fits_of, head_of, names_of, shape_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,11 +22,14 @@ else:
     import tomli as tomllib
 
 CONFIG_FILE = "mobileclf.toml"
-BACKBONES = ("inception_v3", "mobilenet_v2", "small_cnn")
-IMAGE_SIZES = {"inception_v3": 299, "mobilenet_v2": 224, "small_cnn": 64}
-SMALLEST_IMAGE = {"inception_v3": 75, "mobilenet_v2": 32, "small_cnn": 16}
-HEADS = ("softmax", "sigmoid")
+FORMS = ("class-folders", "csv", "pixel-csv")
+BACKBONES = ("inception_v3", "mobilenet_v2", "small_cnn", "plain_cnn")
+IMAGE_SIZES = {"inception_v3": 299, "mobilenet_v2": 224, "small_cnn": 64, "plain_cnn": 64}
+SMALLEST_IMAGE = {"inception_v3": 75, "mobilenet_v2": 32, "small_cnn": 16, "plain_cnn": 16}
+UNTRAINED = ("small_cnn", "plain_cnn")  # no ImageNet weights exist for these
+CLASS_WEIGHTS = ("none", "balanced")
 IO_TYPES = ("uint8", "int8", "float32")
+NUMBERS_TOO = ("epochs", "head")  # texts that are often one whole number
 SAMPLE_NAME = "sample"
 SAMPLE_HARMFUL = "NotEdible"
 
@@ -39,14 +44,30 @@ class Settings:
     name: str | None = None
     run: Path | None = None
     out: Path = Path("exported")
+    recipe: str | None = None
     data: Path | None = None
+    form: str | None = None
+    images: Path | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    shape: str | None = None
+    classes: str | None = None
     groups: Path | None = None
+    group_by: str | None = None
+    train_share: float = 0.6
+    strict: bool = False
+    cluster: str | None = None
     harmful: str | None = None
     backbone: str | None = None
     weights: str | None = None
     image_size: int | None = None
-    head: str = "softmax"
-    epochs: int = 40
+    channels: int | None = None
+    head: str = "64"
+    dropout: float | None = None
+    augment: str | None = None
+    views: int = 2
+    class_weights: str = "none"
+    epochs: str = "40"
     batch_size: int = 32
     learning_rate: float = 1e-3
     patience: int = 6
@@ -63,10 +84,24 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _one_of("recipe", self.recipe, tuple(RECIPES))
+        _one_of("form", self.form, FORMS)
         _one_of("backbone", self.backbone, BACKBONES)
-        _one_of("head", self.head, HEADS)
+        _one_of("class_weights", self.class_weights, CLASS_WEIGHTS)
         _one_of("io", self.io, IO_TYPES)
-        _within("epochs", self.epochs, 1, 10_000)
+        head_of(self.head)
+        fits_of(self.epochs)
+        if self.shape is not None:
+            shape_of(self.shape)
+        if self.classes is not None:
+            names_of(self.classes)
+        if self.augment is not None:
+            augmentations_of(self.augment)
+        _within("train_share", self.train_share, 0.1, 0.95)
+        if self.channels not in (None, 1, 3):
+            raise UsageError(f"--channels {self.channels}: wanted 3 (colour) or 1 (grey)")
+        _within("dropout", self.dropout, 0, 0.9)
+        _within("views", self.views, 1, 100)
         _within("batch_size", self.batch_size, 1, 4096)
         _within("learning_rate", self.learning_rate, 1e-9, 10)
         _within("patience", self.patience, 1, 10_000)
@@ -122,6 +157,8 @@ def _checked(name: str, value: object, where: str) -> Any:
         return Path(value).expanduser()
     if kind == "str" and isinstance(value, Path):
         return str(value)
+    if name in NUMBERS_TOO and type(value) is int:
+        return str(value)
     if kind == "float" and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     types: dict[str, type] = {"str": str, "int": int, "bool": bool}
@@ -160,28 +197,32 @@ def make_settings(
     config: Path | None = None,
     base: Mapping[str, object] | None = None,
 ) -> Settings:
-    """Settings from flags (None: not given) over those of `configured` over `base`.
+    """Settings from flags (None: not given) over `configured` over a recipe over `base`.
 
     Raises UsageError for an unknown name, a wrong type or a value out of range.
     """
-    values = {name: _checked(name, value, "run") for name, value in (base or {}).items()}
-    values |= configured(config)
+    given = configured(config)
     for name, value in flags.items():
         if name not in OPTIONS:
             raise UsageError(f"unknown setting {name!r}; known: {', '.join(OPTIONS)}")
         if value is not None:
-            values[name] = _checked(name, value, option_name(name))
-    return resolve(Settings(**values))
+            given[name] = _checked(name, value, option_name(name))
+    values = {name: _checked(name, value, "run") for name, value in (base or {}).items()}
+    values |= RECIPES.get(str(given.get("recipe")), {})
+    return resolve(Settings(**values | given))
 
 
 def resolve(settings: Settings) -> Settings:
-    """Fill in what depends on others: name, run, backbone, weights, image size, harmful."""
+    """Fill in what depends on others: name, run, backbone, weights, sizes, dropout, augment."""
     sample = settings.data is None
-    name = settings.name or (SAMPLE_NAME if sample else Path(str(settings.data)).resolve().name)
+    name = settings.name or (SAMPLE_NAME if sample else _plain_name(Path(str(settings.data))))
     backbone = settings.backbone or ("small_cnn" if sample else "inception_v3")
-    weights = settings.weights or ("none" if backbone == "small_cnn" else "imagenet")
-    if backbone == "small_cnn" and weights == "imagenet":
-        raise UsageError("--weights imagenet: there are none for small_cnn; use none or a file")
+    weights = settings.weights or ("none" if backbone in UNTRAINED else "imagenet")
+    if backbone in UNTRAINED and weights == "imagenet":
+        raise UsageError(f"--weights imagenet: there are none for {backbone}; use none or a file")
+    frozen = weights != "none"
+    shape = shape_of(settings.shape) if settings.shape else None
+    own_size = shape[0] if shape and shape[0] == shape[1] and not frozen else None
     return replace(
         settings,
         name=name,
@@ -189,8 +230,17 @@ def resolve(settings: Settings) -> Settings:
         run=settings.run or Path("runs") / name,
         backbone=backbone,
         weights=weights,
-        image_size=settings.image_size or IMAGE_SIZES[backbone],
+        image_size=settings.image_size or own_size or IMAGE_SIZES[backbone],
+        channels=settings.channels or (shape[2] if shape else 3),
+        dropout=settings.dropout if settings.dropout is not None else (0.3 if frozen else 0.0),
+        augment=settings.augment or ("flip" if frozen else "flip,rotate=15,translate=0.06"),
     )
+
+
+def _plain_name(data: Path) -> str:
+    """The name of a folder, or of a file without its ending."""
+    path = data.resolve()
+    return path.stem if path.suffix.lower() in (".zip", ".csv") else path.name
 
 
 def as_record(settings: Settings) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """All that a picture needs to get its verdict. score: uint8 (1, h, w, 3) to quanta."""
+    """All that a picture needs to get its verdict. score: uint8 (1, h, w, channels) to quanta."""
 
     spec: ImageSpec
     classes: Classes

@@ -20,6 +20,7 @@ from .config import OPTIONS, Settings, as_record, configured, make_settings
 from .errors import DataError, EnvironmentProblem, MobileclfError, ProofError, UsageError
 from .records import Record, read_json, write_json
 from .run import Stage, bring_up_to_date, inputs_of, is_current
+from .spelling import fits_of
 
 STAGES = (
     "dataset",
@@ -36,7 +37,8 @@ CONFIG_RECORD = "config.json"
 LOG = "run.log"
 
 # Rough cost of one photo through the network, forward, on two cores at the usual size: seconds.
-_FORWARD = {"inception_v3": (0.06, 299), "mobilenet_v2": (0.015, 224), "small_cnn": (0.001, 64)}
+_FORWARD = {"inception_v3": (0.06, 299), "mobilenet_v2": (0.015, 224), "small_cnn": (0.001, 64),
+            "plain_cnn": (0.001, 64)}  # fmt: skip
 # How many times a stage takes each photo through the network, and what it takes besides: minutes.
 _PASSES = {"train": (3.0, 0.3), "quantize": (4.0, 0.7), "convert": (0.0, 0.7), "score": (3.0, 0.2)}
 
@@ -61,9 +63,13 @@ def settings_for(
     if not recall or not path.exists():
         return settings
     remembered = {k: v for k, v in read_json(path).items() if k in OPTIONS and v is not None}
-    # A run folder that was moved is where it is now; and the size and weights that were filled
-    # in for one backbone are none of another's.
-    dropped = {"weights", "image_size"} if "backbone" in given else set()
+    # A run folder that was moved is where it is now; and what was filled in for one network or
+    # way of training is none of another's.
+    dropped: set[str] = set()
+    if given & {"backbone", "recipe"}:
+        dropped |= {"weights", "image_size"}
+    if given & {"backbone", "recipe", "weights"}:
+        dropped |= {"augment", "dropout"}
     kept = {k: v for k, v in remembered.items() if k not in dropped}
     return make_settings(options, config=config, base={**kept, "run": settings.run_folder})
 
@@ -74,12 +80,11 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
     verbose: what libraries print goes to the screen and not to `run.log`. Raises what the stages
     raise; EnvironmentProblem where the run is in use or a folder cannot be written.
     """
-    if settings.data is not None and not settings.data.is_dir():
+    if settings.data is not None:
+        from .source import forms
+
         # Before the run folder is made: a mistyped path leaves nothing behind.
-        raise DataError(
-            f"--data {settings.data}: wanted a folder with one folder of images for each class, "
-            f"found {'a file' if settings.data.exists() else 'nothing'}; check the path"
-        )
+        forms.check_source(settings)
     names = STAGES[: STAGES.index(stage_name) + 1]
     folder = settings.run_folder
     _writable(folder)
@@ -132,7 +137,8 @@ def _check_rest(settings: Settings, dataset: Record, stage_name: str) -> None:
 
     if STAGES.index(stage_name) >= STAGES.index("threshold"):
         rows = dataset["labels"]
-        classes_for([r["label"] for r in rows], [r["group"] for r in rows], settings.harmful)
+        harmful = settings.harmful or dataset["harmful"]
+        classes_for([r["label"] for r in rows], [r["group"] for r in rows], harmful)
     if stage_name == "bundle":
         from .stages import bundle
 
@@ -226,7 +232,12 @@ def _about(minutes: float) -> str:
 def _count_photos(settings: Settings) -> int:
     if settings.data is None:
         return 1000
-    return sum(1 for path in settings.data.glob("*/*") if path.is_file())
+    from .source.store import open_store
+
+    try:
+        return len(open_store(settings.data).names())
+    except DataError:
+        return 1000  # a CSV alone, or what the dataset stage will say is wrong
 
 
 def _minutes(settings: Settings, name: str, photos: int) -> float:
@@ -235,7 +246,10 @@ def _minutes(settings: Settings, name: str, photos: int) -> float:
     once = photos * seconds * ((settings.image_size or usual) / usual) ** 2 / 60
     passes, besides = _PASSES.get(name, (0.0, 0.1))
     if name == "train" and settings.weights == "none":
-        passes = 3.0 * settings.epochs  # forward and backward through the whole network
+        # Forward and backward through the whole network, for the photos that train.
+        passes = 3.0 * settings.train_share * sum(fits_of(settings.epochs))
+    elif name == "train":
+        passes = settings.train_share * settings.views + 0.2
     if name == "quantize":
         passes += 4.0 * settings.fine_tune_epochs
     return passes * once + besides

@@ -8,20 +8,24 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import nullcontext
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import chatter, progress
+from . import chatter, parallel
 from .decision import Classes, Decision, decision_file, decision_score, verdicts
-from .errors import DataError
+from .errors import DataError, UsageError
 from .golden import Judge
 from .images.load import ImageSpec, load
 from .records import Record, read_json, sha256_file
+from .source.image_csv import IdRow, read_rows
+from .source.store import Store, open_store
 
 SCHEMA = 1
 NO_VERDICT = "no verdict"
@@ -36,28 +40,116 @@ COLUMNS = ("path", "label", "score", "group_score", "verdict") + tuple(
 COLUMNS += ("problem",)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One image to label. path: as rows show it. name: in the store at place `store`, or for None
+    the path of a file of its own. id: as the CSV that names it has it, else None. problem: why
+    there is nothing to read, found without opening it."""
+
+    path: str
+    name: str = ""
+    store: int | None = None
+    id: str | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What is to be labelled, in order. stores: of zips and of CSVs' images. roots: what must be
+    in sight of every worker. id_column: header of the last CSV's ids."""
+
+    rows: tuple[Picture, ...]
+    stores: tuple[Store, ...]
+    roots: tuple[Path, ...]
+    id_column: str = ""
+
+
 def predict(
-    bundle: Path | str, images: Sequence[Path | str] | Path | str, *, verbose: bool = False
+    bundle: Path | str,
+    images: Sequence[Path | str] | Path | str,
+    *,
+    image_folder: Path | None = None,
+    image_column: str | None = None,
+    cluster: str | None = None,
+    verbose: bool = False,
 ) -> list[Record]:
     """What the app would say of each image, in the order given; folders are searched within.
+
+    images: images, folders, zips (read in place) and CSVs, whose rows name images beside them or
+    in `image_folder` (a folder or zip), in `image_column` [the usual names]. cluster: of workers
+    that read the images, as in `parallel.each`.
 
     One row an image: path, label, score (quanta of 1/256), group_score (the same, None without
     groups), verdict, top (label and score of the best three) and problem (None, or why there is
     no verdict). Raises DataError when the bundle was changed since it was made, when a path does
-    not exist, or when no image could be read.
+    not exist, or when no image could be read, and UsageError for options without a CSV.
     """
-    folder = Path(bundle)
-    given = [images] if isinstance(images, (str, Path)) else list(images)
+    given = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
+    with _quiet(verbose):
+        record = read_bundle(Path(bundle))
+        found = _pictures(given, image_folder, image_column)
+        return _predict(Path(bundle), record, found, cluster)
+
+
+def submit(
+    bundle: Path | str,
+    images: Sequence[Path | str] | Path | str,
+    *,
+    image_folder: Path | None = None,
+    image_column: str | None = None,
+    label_column: str = "label",
+    cluster: str | None = None,
+    verbose: bool = False,
+) -> tuple[str, list[Record]]:
+    """A CSV with the ids of a CSV, as written there and in its order, and a label for each; and
+    the rows of `predict`.
+
+    Raises what `predict` raises, UsageError unless `images` is one CSV, and DataError when a row
+    has no image or one that cannot be read: a file with holes is worth nothing.
+    """
+    given = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
+    if len(given) != 1 or not _is_csv(given[0]):
+        shown = ", ".join(map(str, given))
+        raise UsageError(f"--submission: wanted one CSV as IMAGES and nothing else, found {shown}")
+    with _quiet(verbose):
+        record = read_bundle(Path(bundle))
+        found = _pictures(given, image_folder, image_column)
+        if label_column == found.id_column:
+            raise UsageError(
+                f"--label-column {label_column!r}: {given[0]} has its ids in the column of that "
+                "name; wanted another"
+            )
+        problems = [picture.problem or None for picture in found.rows]
+        _check_whole(given[0], found.rows, problems)
+        rows = _predict(Path(bundle), record, found, cluster)
+        _check_whole(given[0], found.rows, [row["problem"] for row in rows])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((found.id_column, label_column))
+    writer.writerows((p.id, row["label"]) for p, row in zip(found.rows, rows, strict=True))
+    return text.getvalue(), rows
+
+
+def _check_whole(table: Path, pictures: Sequence[Picture], problems: Sequence[str | None]) -> None:
+    holes = [(p.id, problem) for p, problem in zip(pictures, problems, strict=True) if problem]
+    if holes:
+        raise DataError(
+            f"{table}: wanted a readable image for each of {len(pictures)} rows, found "
+            f"{len(holes)} without; the first: {holes[0][0]} ({holes[0][1]}); nothing was written"
+        )
+
+
+@contextmanager
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Keeps what libraries print off the screen, unless `verbose`."""
     with TemporaryDirectory() as apart:
-        chatty = nullcontext() if verbose else chatter.led_to(Path(apart) / "log")
-        with chatty:
-            return _predict(folder, [Path(path) for path in given])
+        with nullcontext() if verbose else chatter.led_to(Path(apart) / "log"):
+            yield
 
 
-def _predict(folder: Path, given: Sequence[Path]) -> list[Record]:
+def _predict(folder: Path, record: Record, pictures: Pictures, cluster: str | None) -> list[Record]:
     from .tflite.interpreter import as_quanta, open_interpreter, scores
 
-    record = read_bundle(folder)
     where = folder / "bundle.json"
     try:
         classes = Classes.from_record(record)
@@ -73,7 +165,6 @@ def _predict(folder: Path, given: Sequence[Path]) -> list[Record]:
         raise DataError(f"{where}: wanted kernels xnnpack, found {kernels!r}")
     _check_labels(folder, record)
     _check_proven(folder, model, classes, decision)
-    paths = list(_files(given))
     interpreter = open_interpreter(model, kernels="xnnpack")
     judge = Judge(
         spec=spec,
@@ -83,15 +174,23 @@ def _predict(folder: Path, given: Sequence[Path]) -> list[Record]:
     )
     _check_golden(folder, golden, set(record["files"]), judge)
     rows: list[Record] = []
-    for path, pixels, problem in progress.track(_loaded(paths, spec), "predict", len(paths)):
-        if pixels is None:
-            rows.append(_without_verdict(path, problem))
+    loaded = parallel.each(
+        partial(_load, spec, pictures.stores),
+        pictures.rows,
+        "predict",
+        cluster=cluster,
+        shared=pictures.roots,
+    )
+    for picture, pixels in zip(pictures.rows, loaded, strict=True):
+        if isinstance(pixels, str):
+            rows.append(_without_verdict(picture.path, pixels))
         else:
-            rows.append(_row(path, judge.score(pixels[np.newaxis]), classes, decision))
+            quanta = judge.score(pixels[np.newaxis])
+            rows.append(_row(picture.path, quanta, classes, decision))
     if all(row["problem"] for row in rows):
+        first = f"; the first: {rows[0]['problem']}" if rows else ""
         raise DataError(
-            f"predict: wanted at least one readable image, found none of {len(rows)}; "
-            f"the first: {rows[0]['problem']}"
+            f"predict: wanted at least one readable image, found none of {len(rows)}{first}"
         )
     return rows
 
@@ -181,33 +280,92 @@ def _check_golden(
             )
 
 
-def _files(given: Sequence[Path]) -> Iterator[Path]:
+def _pictures(
+    given: Sequence[Path], image_folder: Path | None, image_column: str | None
+) -> Pictures:
+    """Every image that is asked for. Raises DataError and UsageError."""
+    rows: list[Picture] = []
+    stores: list[Store] = []
+    roots: dict[Path, Path] = {}
+    id_column = ""
+    tables = [path for path in given if _is_csv(path)]
+    for flag, value in {"--images": image_folder, "--image-column": image_column}.items():
+        if value is not None and not tables:
+            raise UsageError(f"{flag} {value}: it is for the images of a CSV, and none is given")
     for path in given:
+        # Workers elsewhere have another working directory.
+        full = path.absolute()
         if path.is_dir():
-            found = sorted(
+            files = sorted(
                 p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES
             )
-            if not found:
+            if not files:
                 raise DataError(f"{path}: wanted images in this folder, found none")
-            yield from found
-        elif path.exists():
-            yield path
+            rows += [Picture(path=str(file), name=str(file.absolute())) for file in files]
+        elif not path.exists():
+            raise DataError(
+                f"{path}: wanted an image, a folder, a zip or a CSV, found nothing there"
+            )
+        elif _is_csv(path):
+            shown = path.parent if image_folder is None else image_folder
+            table, photos = open_store(full.parent), open_store(shown.absolute())
+            found = read_rows(table, path.name, image_column, photos)
+            if not found.rows:
+                raise DataError(f"{path}: wanted rows, found only a header")
+            id_column = found.column
+            rows += [_named(row, shown, len(stores)) for row in found.rows]
+            stores.append(photos)
+            full = photos.root
+        elif path.suffix.lower() == ".zip":
+            store = open_store(full)
+            names = [n for n in store.names() if PurePosixPath(n).suffix.lower() in SUFFIXES]
+            if not names:
+                raise DataError(f"{path}: wanted images in this zip, found none")
+            problems = store.problems()
+            rows += [
+                Picture(
+                    path=f"{path}/{name}", name=name, store=len(stores),
+                    problem=problems.get(name, ""),
+                )
+                for name in names
+            ]  # fmt: skip
+            stores.append(store)
         else:
-            raise DataError(f"{path}: wanted an image or a folder of images, found nothing there")
+            rows.append(Picture(path=str(path), name=str(full)))
+            # One file stands for all that are given from its folder.
+            roots.setdefault(full.parent, full)
+            continue
+        roots[full] = full
+    return Pictures(
+        rows=tuple(rows), stores=tuple(stores), roots=tuple(roots.values()), id_column=id_column
+    )
 
 
-def _loaded(
-    paths: Sequence[Path], spec: ImageSpec
-) -> Iterator[tuple[Path, NDArray[np.uint8] | None, str]]:
-    for path in paths:
-        try:
-            yield path, load(path, spec), ""
-        except DataError as error:
-            yield path, None, str(error)
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _named(row: IdRow, root: Path, store: int) -> Picture:
+    path = str(root / row.name) if row.name else row.id
+    return Picture(path=path, name=row.name, store=store, id=row.id, problem=row.problem)
+
+
+def _load(spec: ImageSpec, stores: Sequence[Store], picture: Picture) -> NDArray[np.uint8] | str:
+    """The model's input, uint8 (height, width, channels), or why there is none."""
+    try:
+        if picture.problem:
+            raise DataError(picture.problem)
+        if picture.store is None:
+            return load(Path(picture.name).read_bytes(), spec)
+        return load(stores[picture.store].read(picture.name), spec)
+    except (OSError, ValueError) as error:
+        return f"{picture.path}: cannot be read ({getattr(error, 'strerror', error)})"
+    except DataError as error:
+        return f"{picture.path}: {error}"
 
 
 def _row(
-    path: Path, quanta: NDArray[np.integer[Any]], classes: Classes, decision: Decision
+    path: str, quanta: NDArray[np.integer[Any]], classes: Classes, decision: Decision
 ) -> Record:
     """The row of one photo; quanta: integers (1, labels)."""
     # Stable, so that on a tie the lower index comes first, as in the decision.
@@ -215,7 +373,7 @@ def _row(
     top = [{"label": classes.labels[i], "score": int(quanta[0, i])} for i in order[:TOP]]
     grouped = int(decision_score(quanta, classes)[0]) if decision.group is not None else None
     return {
-        "path": str(path),
+        "path": path,
         **top[0],
         "group_score": grouped,
         "verdict": verdicts(quanta, classes, decision)[0],
@@ -224,9 +382,9 @@ def _row(
     }
 
 
-def _without_verdict(path: Path, problem: str) -> Record:
+def _without_verdict(path: str, problem: str) -> Record:
     nothing = {"label": None, "score": None, "group_score": None}
-    return {"path": str(path), **nothing, "verdict": NO_VERDICT, "top": [], "problem": problem}
+    return {"path": path, **nothing, "verdict": NO_VERDICT, "top": [], "problem": problem}
 
 
 def as_csv(rows: Sequence[Record]) -> str:

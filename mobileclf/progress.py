@@ -34,9 +34,11 @@ def bar(title: str, total: int) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     # Left alone, it would show on the screen what libraries print to stdout and stderr.
+    # And where nobody watches it, it would leave an empty line.
     with Progress(
-        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as progress:
+        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False,
+        disable=not console.is_terminal,
+    ) as progress:  # fmt: skip
         progress.add_task(title, total=total)
         yield progress
 

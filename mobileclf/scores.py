@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .config import Settings
 from .errors import DataError
 from .records import read_csv, read_json
 
@@ -54,6 +55,12 @@ def read_labels(folder: Path) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
     """The labels in the order of the outputs, and the group of each (all None: no groups)."""
     rows = read_json(folder / "dataset.json")["labels"]
     return tuple(row["label"] for row in rows), tuple(row["group"] for row in rows)
+
+
+def read_harmful(folder: Path, settings: Settings) -> str | None:
+    """The group or class that must not be missed: as asked for, else as the data mark it."""
+    marked: str | None = read_json(folder / "dataset.json")["harmful"]
+    return settings.harmful or marked
 
 
 def read_part(folder: Path, part: str) -> Part:

@@ -9,14 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf.models import backbones, qat, rewrites
+from mobileclf.models.backbones import Architecture
 from mobileclf.tflite import convert
 
 SIZE, LABELS = 16, 3
 
 
-def photos(n: int = 32, size: int = SIZE) -> NDArray[np.uint8]:
-    """Random pictures, uint8 (n, size, size, 3)."""
-    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+def photos(n: int = 32, size: int = SIZE, channels: int = 3) -> NDArray[np.uint8]:
+    """Random pictures, uint8 (n, size, size, channels)."""
+    return np.random.default_rng(0).integers(0, 256, (n, size, size, channels), dtype=np.uint8)
+
+
+def architecture(
+    backbone: str = "small_cnn",
+    *,
+    size: int = SIZE,
+    channels: int = 3,
+    units: tuple[int, ...] = (64,),
+    labels: int = LABELS,
+) -> Architecture:
+    """A network of seed 0, small and with the usual head unless something else is said."""
+    return Architecture(
+        backbone=backbone, image_size=size, channels=channels, units=units, labels=labels, seed=0
+    )
 
 
 @cache
@@ -24,12 +39,7 @@ def tiny_folded() -> Any:
     """A folded small_cnn with a sharp head."""
     import tf_keras
 
-    folded = rewrites.fold(
-        backbones.build(
-            tf_keras,
-            backbones.Architecture(backbone="small_cnn", image_size=SIZE, labels=LABELS, seed=0),
-        )
-    )
+    folded = rewrites.fold(backbones.build(tf_keras, architecture()))
     head = folded.get_layer("probabilities")
     head.set_weights([w * 30 for w in head.get_weights()])
     return folded
@@ -46,10 +56,10 @@ def tiny_graph() -> Any:
 @cache
 def tiny_int8(io: str = "uint8") -> bytes:
     """`tiny_graph` as a `.tflite`."""
-    return convert.from_quantized_graph(tiny_graph(), SIZE, io)
+    return convert.from_quantized_graph(tiny_graph(), io)
 
 
 @cache
 def tiny_float() -> bytes:
     """`tiny_folded` as a float32 `.tflite`."""
-    return convert.floating(tiny_folded(), SIZE, "float32")
+    return convert.floating(tiny_folded(), "float32")

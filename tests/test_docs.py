@@ -11,10 +11,19 @@ from typer.main import get_command
 
 import mobileclf
 from mobileclf import cli, errors, pipeline, prediction
-from mobileclf.config import OPTIONS, option_name
+from mobileclf.config import FORMS, OPTIONS, option_name
+from mobileclf.images import checks, duplicates
+from mobileclf.images.load import ImageSpec
+from mobileclf.recipes import RECIPES
+from mobileclf.scores import PARTS
+from mobileclf.source import store
+from mobileclf.spelling import AUGMENTATIONS, SEEDS
+from mobileclf.stages import dataset
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DATA_PAGE = (ROOT / "docs" / "data.md").read_text()
+DOCS = README + "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
 COMMANDS: dict[str, Any] = get_command(cli.app).commands  # type: ignore[attr-defined]
 
 
@@ -38,11 +47,11 @@ def unknown_in(text: str) -> list[str]:
 
 CODE = "\n".join(
     shell or inline
-    for shell, inline in re.findall(r"```sh\n(.*?)```|`(mobileclf [^`]+)`", README, re.S)
+    for shell, inline in re.findall(r"```sh\n(.*?)```|`(mobileclf [^`]+)`", DOCS, re.S)
 )
 
 
-def test_the_commands_and_flags_in_readme_exist() -> None:
+def test_the_commands_and_flags_in_the_docs_exist() -> None:
     assert "mobileclf export --int8" in CODE
     assert unknown_in(CODE) == []
 
@@ -61,16 +70,16 @@ def test_every_command_is_in_the_table() -> None:
 BENCHMARK = r"python benchmarks/(\w+\.py)([^`\n]*)"
 
 
-def test_every_flag_in_readme_exists() -> None:
+def test_every_flag_in_the_docs_exists() -> None:
     every = {flag for command in COMMANDS.values() for flag in flags_of(command)}
-    text = re.sub(BENCHMARK, "", README)
+    text = re.sub(BENCHMARK, "", DOCS)
     found = set(re.findall(r"(?<![\w-])--[a-z0-9][a-z0-9-]+", text))
     assert {"--harmful", "--max-drop"} <= found
     assert found <= every
 
 
-def test_the_benchmarks_in_readme_exist_with_their_flags() -> None:
-    lines = re.findall(BENCHMARK, README)
+def test_the_benchmarks_in_the_docs_exist_with_their_flags() -> None:
+    lines = re.findall(BENCHMARK, DOCS)
     assert len(lines) >= 3
     for script, flags in lines:
         text = (ROOT / "benchmarks" / script).read_text()
@@ -106,3 +115,30 @@ def test_python_has_a_function_for_each_command() -> None:
     assert callable(mobileclf.predict)
     with pytest.raises(AttributeError, match="frobnicate"):
         _ = mobileclf.frobnicate
+
+
+def test_the_page_on_data_has_the_figures_of_the_code() -> None:
+    def has(text: str) -> bool:
+        return text in DATA_PAGE
+
+    assert has(f"({duplicates.HASH_BITS} bits) differ in at most {duplicates.MAX_DISTANCE} bits")
+    side = duplicates.SIDE
+    assert has(f"as {side} × {side} grey, correlate above {duplicates.MIN_CORRELATION}")
+    assert has(f"Below {duplicates.SMALLEST} pixels on the shorter side")
+    assert has(f"under {checks.TINY} pixels on a side")
+    assert has(f"classes under {dataset.FEW} photos, classes more than {dataset.UNBALANCED} times")
+    assert has(f"more than {ImageSpec.max_pixels // 10**6} million pixels")
+    assert has(f"a file over {store.MAX_BYTES // 10**6} MB")
+
+
+def test_the_page_on_data_names_every_form_augmentation_and_given_part() -> None:
+    assert set(re.findall(r"--form ([a-z-]+)", DATA_PAGE)) == set(FORMS)
+    rows = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \| ", DATA_PAGE, re.M)
+    assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} == set(AUGMENTATIONS)
+    assert f"`seeds` stands for `{SEEDS}`" in DATA_PAGE
+    for part in PARTS:
+        assert f"`{part}`" in DATA_PAGE
+
+
+def test_every_recipe_is_in_readme() -> None:
+    assert set(re.findall(r"`(seed-[a-z-]+)`", README)) == set(RECIPES)

@@ -12,15 +12,16 @@ from PIL import Image
 from mobileclf import golden
 from mobileclf.decision import NOT_SURE, Classes, Decision
 from mobileclf.errors import DataError, ProofError
-from mobileclf.images.load import ImageSpec
+from mobileclf.images.load import ImageSpec, decode, resize
 
 SPEC = ImageSpec(width=8, height=8)
+GREY = ImageSpec(width=8, height=8, channels=1)
 
 
-def judge(score, threshold_q, *, groups=("a", "b"), harmful="b", purpose="real"):
+def judge(score, threshold_q, *, groups=("a", "b"), harmful="b", purpose="real", spec=SPEC):
     classes = Classes(labels=("x", "y"), groups=groups, harmful=harmful)
     decision = Decision(group=harmful, threshold_q=threshold_q, kernel_bound=0, purpose=purpose)
-    return golden.Judge(spec=SPEC, classes=classes, decision=decision, score=score)
+    return golden.Judge(spec=spec, classes=classes, decision=decision, score=score)
 
 
 def brightness(photos):
@@ -36,6 +37,19 @@ def test_every_verdict_is_among_the_drawn_cases(threshold_q):
     assert len(cases) >= golden.FEWEST
     assert {case.verdict for case in cases} == {"a", "b"}
     assert {case.suffix for case in cases} == {".jpg", ".png"}
+
+
+def test_a_grey_input_is_hashed_as_the_model_sees_it_and_the_picture_in_colour():
+    own = judge(brightness, 160, spec=GREY)
+    cases = golden.drawn(own, seed=0)
+    assert {case.verdict for case in cases} == {"a", "b"}
+    for case in cases:
+        image = decode(case.data, SPEC)
+        pixels = resize(image, GREY)
+        assert pixels.shape == (8, 8, 1)
+        assert case.decoded_sha256 == hashlib.sha256(image.tobytes()).hexdigest()
+        assert case.input_sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
+        assert case.input_sha256 != judge(brightness, 160).case(case.data, "").input_sha256
 
 
 def test_cases_of_one_label_rule():

@@ -8,7 +8,7 @@ import pytest
 from mobileclf.errors import ProofError
 from mobileclf.models import backbones, head
 from mobileclf.stages import train
-from tests.models import SIZE, photos
+from tests.models import architecture, photos
 
 RNG = np.random.default_rng(0)
 
@@ -30,9 +30,7 @@ def test_a_sigmoid_unit_is_two_softmax_outputs():
 def model():
     import keras
 
-    return backbones.build(
-        keras, backbones.Architecture(backbone="small_cnn", image_size=SIZE, labels=2, seed=0)
-    )
+    return backbones.build(keras, architecture(labels=2))
 
 
 def test_the_network_gets_the_sigmoid_with_its_proof(model):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import math
 import struct
+import threading
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +20,10 @@ from PIL import Image, ImageCms, ImageFile
 from mobileclf.errors import DataError
 from mobileclf.images import load as module
 from mobileclf.images.load import ImageSpec, decode, decoded_bytes, load, load_many, resize
+from mobileclf.source.store import open_store
 
 SPEC = ImageSpec(width=32, height=24)
+GREY = ImageSpec(width=32, height=24, channels=1)
 
 
 def picture(width: int = 60, height: int = 40, mode: str = "RGB") -> Image.Image:
@@ -100,6 +106,55 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     assert decoded_bytes(found) == decoded_bytes(expected)
 
 
+def test_orientation_from_xmp_is_applied() -> None:
+    packet = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="6"/>'
+    plain = encoded(picture(), "JPEG")
+    tagged = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(packet) + 2) + packet + plain[2:]
+    expected = decode(plain, SPEC).transpose(Image.Transpose.ROTATE_270)
+    assert decoded_bytes(decode(tagged, SPEC)) == decoded_bytes(expected)
+
+
+def test_exif_that_is_broken_or_odd_costs_no_picture_and_says_nothing() -> None:
+    """ImageOps.exif_transpose fails where it cannot write again what it turned."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a text that is kept at an offset"
+    plain, tagged = encoded(picture(), "JPEG"), encoded(picture(), "JPEG", exif=exif)
+    start = tagged.index(b"Exif\0\0") + 6
+    sizes = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for at in range(start, start + 60):
+            for value in (0, 255, tagged[at] ^ 1):
+                found = decode(tagged[:at] + bytes([value]) + tagged[at + 1 :], SPEC)
+                sizes.add(found.size)
+    assert sizes == {(60, 40), (40, 60)}
+    assert len(plain) < len(tagged)
+
+
+def test_no_remark_of_pillow_reaches_the_screen_from_any_thread() -> None:
+    frames = [picture(), picture()]
+    mpo = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    at = mpo.index(b"MPF\0") + 8
+    odd = mpo[:at] + b"\xff" * 8 + mpo[at + 8 :]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        Image.open(io.BytesIO(odd))
+        assert seen, "Pillow no longer warns of this file: take another"
+        seen.clear()
+        filters = warnings.filters
+        together = threading.Barrier(4)
+
+        def work(_: int) -> None:
+            together.wait()
+            decode(odd, SPEC)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(40)))
+        assert seen == [] and warnings.filters is filters
+        warnings.warn("still heard", stacklevel=1)
+        assert len(seen) == 1
+
+
 def test_a_colour_profile_changes_no_pixel() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     plain, tagged = encoded(picture(), "PNG"), encoded(picture(), "PNG", icc_profile=profile)
@@ -120,6 +175,17 @@ def test_a_picture_that_is_cut_short_is_refused(kind: str) -> None:
             decode(data[:kept], SPEC)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_was_cut_and_filled_with_zeros_is_refused(progressive: bool) -> None:
+    data = encoded(picture(200, 160), "JPEG", progressive=progressive)
+    for filled in (data[:-2] + bytes(500), data[: len(data) - 30] + bytes(500)):
+        if not progressive:
+            Image.open(io.BytesIO(filled)).load()  # Pillow lets it pass
+        with pytest.raises(DataError, match="JPEG cut short"):
+            decode(filled, SPEC)
+    decode(data + b"what phones put behind a picture", SPEC)
+
+
 def test_a_png_with_a_changed_byte_is_refused() -> None:
     data = bytearray(encoded(picture(), "PNG"))
     data[-6] ^= 1  # in the checksum of IEND, which Pillow never reads
@@ -128,11 +194,42 @@ def test_a_png_with_a_changed_byte_is_refused() -> None:
         decode(bytes(data), SPEC)
 
 
+def deep_png(colour: int) -> bytes:
+    """2 x 1 pixels of 16 bits a channel; colour: 2 for RGB."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        whole = kind + body
+        return struct.pack(">I", len(body)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, colour, 0, 0, 0)
+    rows = zlib.compress(b"\0" + bytes(range(12)))
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", rows), chunk(b"IEND", b"")
+    return module.PNG_SIGNATURE + b"".join(parts)
+
+
 def refused_kinds() -> dict[str, tuple[bytes, str]]:
     transparent = picture().quantize(16)
     deep = Image.fromarray(np.full((9, 9), 40_000, dtype=np.uint16))
+    margin = bytearray(encoded(picture().quantize(16), "GIF"))
+    margin[6] += 5  # the width of its screen
+    jpeg = encoded(picture(), "JPEG")
+    frame = jpeg.index(b"\xff\xc0")
+    kinds = {
+        name: jpeg[: frame + 1] + bytes([code]) + jpeg[frame + 2 :]
+        for name, code in (("lossless", 0xC3), ("hierarchical", 0xC5), ("arithmetic", 0xC9))
+    }
     return {
+        **{f"{name} JPEG": (data, name) for name, data in kinds.items()},
+        "12-bit JPEG": (jpeg[: frame + 4] + b"\x0c" + jpeg[frame + 5 :], "12 bits"),
+        "16-bit RGB PNG": (deep_png(2), "16 bits"),
+        "AVIF": (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "AVIF.*convert it to JPEG"),
+        "JPEG 2000": (encoded(picture(), "JPEG2000"), "JPEG 2000"),
+        "web page": (b"\n <!DOCTYPE html><html><svg/>404</html>", "web page"),
+        "PDF": (b"%PDF-1.7\n", "PDF"),
+        "zip": (b"PK\3\4....", "unpack it"),
+        "zeros": (bytes(3000), "nothing but zero bytes"),
         "transparent GIF": (encoded(transparent, "GIF", transparency=3), "transparency"),
+        "GIF with a margin": (bytes(margin), "empty margin"),
         "16-bit PNG": (encoded(deep, "PNG"), "16 bits"),
         "TIFF": (encoded(picture(), "TIFF"), "TIFF or DNG"),
         "ICO": (encoded(picture(32, 32), "ICO"), "ICO"),
@@ -227,25 +324,67 @@ def test_a_tall_picture_differs_from_one_call_of_resize() -> None:
     assert (resize(image, SPEC) != one_call).any()
 
 
-def test_load_many_keeps_the_order_and_names_the_file_that_fails(tmp_path: Path) -> None:
-    paths = []
-    for i in range(12):
-        paths.append(tmp_path / f"{i}.png")
-        Image.new("RGB", (30 - i, 20 + i), (i * 20, 0, 0)).save(paths[-1])
-    found = load_many(paths, SPEC, "reading")
-    assert found.shape == (12, 24, 32, 3) and found.dtype == np.uint8
+def luma(rgb: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """The formula of `resize`, in whole numbers."""
+    red, green, blue = np.moveaxis(rgb.astype(np.int64), -1, 0)
+    return (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+
+
+def test_grey_is_the_fixed_point_formula_for_every_colour() -> None:
+    green, blue = np.divmod(np.arange(1 << 16), 256)
+    spec = ImageSpec(width=256, height=256, channels=1)
+    for red in range(256):
+        rgb = np.stack([np.full(1 << 16, red), green, blue], axis=-1).astype(np.uint8)
+        found = resize(Image.fromarray(rgb.reshape(256, 256, 3)), spec)
+        np.testing.assert_array_equal(found.ravel(), luma(rgb))
+
+
+def test_a_picture_is_made_grey_before_it_is_resized() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.integers(0, 256, (61, 90, 3), dtype=np.uint8)
+    grey = luma(values).astype(np.uint8)
+    narrow = one_axis(grey.swapaxes(0, 1), GREY.width).swapaxes(0, 1)
+    found = resize(Image.fromarray(values), GREY)
+    assert found.shape == (24, 32, 1) and found.dtype == np.uint8
+    np.testing.assert_array_equal(found[..., 0], one_axis(narrow, GREY.height))
+    assert (luma(resize(Image.fromarray(values), SPEC)) != found[..., 0]).any()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_grey_file_keeps_its_values_and_is_decoded_to_rgb(kind: str) -> None:
+    data = encoded(picture(32, 24, "L"), kind)
+    values = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(load(data, GREY)[..., 0], values)
+    assert decode(data, GREY).mode == "RGB"
+
+
+@pytest.mark.parametrize("spec", [SPEC, GREY], ids=["rgb", "grey"])
+def test_load_many_keeps_the_order_and_names_the_file_that_fails(
+    tmp_path: Path, spec: ImageSpec
+) -> None:
+    names = [f"a/{i}.png" for i in range(12)]
+    (tmp_path / "a").mkdir()
+    for i, name in enumerate(names):
+        Image.new("RGB", (30 - i, 20 + i), (i * 20,) * 3).save(tmp_path / name)
+    store = open_store(tmp_path)
+    found = load_many(store, names, spec, "reading")
+    assert found.shape == (12, 24, 32, spec.channels) and found.dtype == np.uint8
     assert [int(image[0, 0, 0]) for image in found] == [i * 20 for i in range(12)]
-    assert load_many([], SPEC, "reading").shape == (0, 24, 32, 3)
-    paths[5].write_bytes(paths[5].read_bytes()[:-9])
-    with pytest.raises(DataError, match=r"5\.png: PNG cut short"):
-        load_many(paths, SPEC, "reading")
+    assert load_many(store, [], spec, "reading").shape == (0, 24, 32, spec.channels)
+    broken = tmp_path / names[5]
+    broken.write_bytes(broken.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"a/5\.png: PNG cut short"):
+        load_many(store, names, spec, "reading")
+    with pytest.raises(DataError, match=r"a/absent\.png: "):
+        load_many(store, ["a/absent.png"], spec, "reading")
     with pytest.raises(DataError, match=r"absent\.png: cannot be read"):
-        load(tmp_path / "absent.png", SPEC)
+        load(tmp_path / "absent.png", spec)
 
 
 def test_the_spec_survives_a_record_with_other_keys_beside() -> None:
-    record = {**SPEC.as_record(), "dtype": "uint8", "scale": 1.0}
-    assert ImageSpec.from_record(record) == SPEC
+    for spec in (SPEC, GREY):
+        record = {**spec.as_record(), "dtype": "uint8", "scale": 1.0}
+        assert ImageSpec.from_record(record) == spec
     assert record["resize"] == "bilinear, horizontal then vertical"
 
 
@@ -257,7 +396,9 @@ def test_the_spec_survives_a_record_with_other_keys_beside() -> None:
         ("exif", False),
         ("exif", 1),
         ("colour", "sRGB"),
-        ("channels", 1),
+        ("channels", 2),
+        ("channels", True),
+        ("channels", "3"),
         ("width", 0),
         ("height", "24"),
         ("max_pixels", None),

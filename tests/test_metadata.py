@@ -18,16 +18,30 @@ FILES = {"labels.txt": "grün\nl'autre\n".encode(), "decision.json": b"{}"}
 
 
 @cache
-def about(minimum_score=None):
+def about(minimum_score=None, channels=3):
     return metadata.Description(
-        name="n", description="d", version="1", author="a", size=16, minimum_score=minimum_score
+        name="n",
+        description="d",
+        version="1",
+        author="a",
+        size=16,
+        channels=channels,
+        minimum_score=minimum_score,
     )
 
 
+@pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("minimum_score", [None, 0.25])
-def test_what_is_written_reads_back(minimum_score):
-    model = metadata.write(tiny_int8(), about(minimum_score), FILES)
-    assert metadata.read(model) == (about(minimum_score), FILES)
+def test_what_is_written_reads_back(minimum_score, channels):
+    model = metadata.write(tiny_int8(), about(minimum_score, channels), FILES)
+    assert metadata.read(model) == (about(minimum_score, channels), FILES)
+
+
+@pytest.mark.parametrize(("channels", "colour"), [(3, b"RGB photo"), (1, b"grey photo")])
+def test_the_colour_space_is_named(channels, colour):
+    data = metadata._metadata(about(channels=channels), ["labels.txt"])
+    assert colour + b", the whole picture" in data
+    assert metadata._description(data).channels == channels
 
 
 def test_the_model_answers_as_before():

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 UV = Path(sys.executable).parent / "uv"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 PLATFORMS = ("linux", "macos", "windows")
-EXTRAS = ("oldest", "gpu", "jax", "heif", "dev")
+EXTRAS = ("oldest", "gpu", "jax", "heif", "cluster", "ray", "dev")
 MARKER = "; sys_platform == 'linux' and python_version < '3.12'"
 
 pytestmark = pytest.mark.skipif(not UV.exists(), reason="needs uv beside python (extra dev)")

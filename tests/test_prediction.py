@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 from PIL import Image
 
 from mobileclf import cli, prediction
-from mobileclf.errors import DataError
+from mobileclf.errors import DataError, UsageError
 from mobileclf.images.load import ImageSpec
-from mobileclf.prediction import as_csv, predict
+from mobileclf.prediction import as_csv, predict, submit
 from mobileclf.records import sha256_bytes, sha256_file, write_json
 from mobileclf.tflite import interpreter
+from tests.cluster import dask_cluster
 
 LABELS = ("red", "green", "blue")
 GROUPS = ("Warm", "Cold", "Cold")
@@ -268,3 +270,152 @@ def test_a_record_of_another_shape_is_refused(
     change(bundle, **changes)
     with pytest.raises(DataError):
         predict(bundle, picture(tmp_path / "p.png", (1, 2, 3)))
+
+
+RED, GREEN, BLUE = (200, 10, 20), (10, 200, 20), (10, 20, 200)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """test.csv and its images beside it: ids without endings, in no order, one of them twice."""
+    for name, colour in {"=1+1": RED, "007": GREEN, "b c": BLUE}.items():
+        picture(tmp_path / "in" / "images" / f"{name}.png", colour)
+    path = tmp_path / "in" / "test.csv"
+    path.write_text('Note,ID\nx,b c\n"a, b",=1+1\n,007\nx,b c\n')
+    return path
+
+
+FILLED = "ID,label\nb c,blue\n=1+1,red\n007,green\nb c,blue\n"
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["predict", *map(str, words)])
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+def test_a_zip_is_read_in_place(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, colour in {"b/2.PNG": RED, "a/1.png": BLUE}.items():
+            archive.write(picture(tmp_path / "apart" / name, colour), name)
+        archive.writestr("a/bad.jpg", "none")
+        archive.writestr("notes.txt", "none")
+    before = sorted(tmp_path.rglob("*"))
+    rows = predict(bundle, path)
+    assert [row["path"] for row in rows] == [
+        f"{path}/{name}" for name in ("a/1.png", "a/bad.jpg", "b/2.PNG")
+    ]
+    assert [row["label"] for row in rows] == ["blue", None, "red"]
+    assert rows[1]["problem"].startswith(f"{path}/a/bad.jpg: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_zip_without_images_or_that_is_none_is_refused(bundle: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("notes.txt", "none")
+    with pytest.raises(DataError, match="a.zip: wanted images in this zip, found none"):
+        predict(bundle, tmp_path / "a.zip")
+    (tmp_path / "b.zip").write_text("none")
+    with pytest.raises(DataError, match="b.zip: a broken or incomplete zip"):
+        predict(bundle, tmp_path / "b.zip")
+
+
+def test_rows_of_a_csv_are_labelled_in_their_order(bundle: Path, table: Path) -> None:
+    with table.open("a") as file:
+        file.write("x,gone\n")
+    rows = predict(bundle, table)
+    names = [f"images/{name}.png" for name in ("b c", "=1+1", "007", "b c")]
+    assert [row["path"] for row in rows] == [*(str(table.parent / n) for n in names), "gone"]
+    assert [row["label"] for row in rows] == ["blue", "red", "green", "blue", None]
+    assert rows[-1]["problem"] == "gone: a row without a file"
+
+
+def test_a_submission_has_the_ids_as_they_are_written(
+    bundle: Path, table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    assert run(bundle, table, "--submission", out) == 0
+    assert out.read_bytes() == FILLED.encode()
+    assert capfd.readouterr().out == ""
+    assert run(bundle, table, "--submission", out, "--label-column", "Species", "--json") == 0
+    assert out.read_text() == FILLED.replace("ID,label", "ID,Species")
+    assert len(json.loads(capfd.readouterr().out)["predictions"]) == 4
+
+
+def test_images_and_their_column_may_be_elsewhere(
+    bundle: Path, table: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in (table.parent / "images").iterdir():
+            archive.write(path, path.name)
+    (table.parent / "images").rename(tmp_path / "elsewhere")
+    table.write_text(table.read_text().replace("ID", "which"))
+    with pytest.raises(DataError, match="say which with --image-column"):
+        submit(bundle, table, image_folder=tmp_path / "elsewhere")
+    for images in (tmp_path / "elsewhere", tmp_path / "photos.zip"):
+        text, rows = submit(bundle, table, image_folder=images, image_column="which")
+        assert text == FILLED.replace("ID", "which")
+        assert rows[1]["path"] == f"{images}/=1+1.png"
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda images: (images / "007.png").unlink(), "found 1 without; the first: 007 (a row"),
+        (lambda images: (images / "b c.png").write_text("x"), "found 2 without; the first: b c ("),
+    ],
+)
+def test_a_submission_with_holes_is_not_written(
+    bundle: Path,
+    table: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    break_it: Any,
+    message: str,
+) -> None:
+    break_it(table.parent / "images")
+    (tmp_path / "out.csv").write_text("earlier")
+    assert run(bundle, table, "--submission", tmp_path / "out.csv") == 4
+    said = capfd.readouterr()
+    assert message in said.err and "nothing was written" in said.err and said.out == ""
+    assert (tmp_path / "out.csv").read_text() == "earlier"
+
+
+def test_options_that_do_not_fit_are_wrong_usage(
+    bundle: Path, table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photo = table.parent / "images" / "007.png"
+    for images in ([table, table], [photo], [table, photo]):
+        with pytest.raises(UsageError, match="--submission: wanted one CSV as IMAGES"):
+            submit(bundle, images)
+    with pytest.raises(UsageError, match="--label-column 'ID': .* has its ids in the column"):
+        submit(bundle, table, label_column="ID")
+    with pytest.raises(UsageError, match="--images .*: it is for the images of a CSV"):
+        predict(bundle, photo, image_folder=tmp_path)
+    with pytest.raises(UsageError, match="--image-column x: it is for the images of a CSV"):
+        predict(bundle, photo, image_column="x")
+    assert run(bundle, table, "--label-column", "x") == 2
+    assert "--label-column" in capfd.readouterr().err
+
+
+def test_a_csv_without_rows_is_refused(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("id\n")
+    with pytest.raises(DataError, match="test.csv: wanted rows, found only a header"):
+        submit(bundle, tmp_path / "test.csv")
+
+
+def test_a_cluster_reads_what_this_machine_reads(
+    bundle: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(table.parent / "images" / "007.png", "1.png")
+    (table.parent / "images" / "b c.png").write_text("none")
+    images = ["in/test.csv", "photos.zip", "in/images", "in/images/007.png"]
+    with dask_cluster() as address, monkeypatch.context() as patch:
+        patch.chdir(tmp_path)  # the workers stay where they were started
+        here = predict(bundle, images)
+        assert [row["label"] for row in here].count(None) == 3
+        patch.setattr(prediction, "load", None)  # nothing is read here
+        assert predict(bundle, images, cluster=address) == here

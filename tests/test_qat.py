@@ -7,6 +7,7 @@ import pytest
 
 from mobileclf.errors import ProofError
 from mobileclf.models import backbones, qat, rewrites, transfer
+from tests.models import architecture
 
 SIZE = 75  # the smallest that InceptionV3 takes
 BOUND = 1e-4
@@ -22,10 +23,8 @@ def models():
     import keras
     import tf_keras
 
-    architecture = backbones.Architecture(
-        backbone="inception_v3", image_size=SIZE, labels=5, seed=0
-    )
-    trained = backbones.build(keras, architecture)
+    inception = architecture("inception_v3", size=SIZE, labels=5)
+    trained = backbones.build(keras, inception)
     # Batch norm as after training: statistics and scales that are not 0 and 1.
     rng = np.random.default_rng(1)
     for layer in trained.layers:
@@ -34,7 +33,7 @@ def models():
     # A sharp head, so that differences in the network reach the outputs.
     head = trained.get_layer("probabilities")
     head.set_weights([w * 20 for w in head.get_weights()])
-    rebuilt = backbones.build(tf_keras, architecture)
+    rebuilt = backbones.build(tf_keras, inception)
     transfer.copy_weights(trained, rebuilt)
     return trained, rebuilt, rewrites.fold(rebuilt)
 
@@ -148,10 +147,7 @@ def test_quantizers_are_back_in_the_way_afterwards(models, graph, photos):
 def test_a_depthwise_kernel_has_a_range_for_each_channel():
     import tf_keras
 
-    model = backbones.build(
-        tf_keras,
-        backbones.Architecture(backbone="mobilenet_v2", image_size=32, labels=3, seed=0),
-    )
+    model = backbones.build(tf_keras, architecture("mobilenet_v2", size=32))
     folded = rewrites.fold(model)
     graph = qat.quantized(folded)
     photos = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -166,8 +162,7 @@ def test_a_depthwise_kernel_has_a_range_for_each_channel():
 def test_distilling_brings_the_graph_nearer_to_its_teacher(photos):
     import tf_keras
 
-    architecture = backbones.Architecture(backbone="small_cnn", image_size=32, labels=4, seed=0)
-    folded = rewrites.fold(backbones.build(tf_keras, architecture))
+    folded = rewrites.fold(backbones.build(tf_keras, architecture(size=32, labels=4)))
     head = folded.get_layer("probabilities")
     head.set_weights([w * 30 for w in head.get_weights()])
     graph = qat.quantized(folded)

@@ -71,9 +71,9 @@ def test_a_changed_setting_reaches_the_stages_that_use_it_and_those_after(
 ) -> None:
     pipeline = Pipeline()
     pipeline.run(settings)
-    assert pipeline.run(replace(settings, epochs=3)) == ["second"]
-    assert pipeline.run(replace(settings, epochs=3, patience=2)) == []
-    assert pipeline.run(replace(settings, epochs=3, seed=1)) == ["first", "second"]
+    assert pipeline.run(replace(settings, epochs="3")) == ["second"]
+    assert pipeline.run(replace(settings, epochs="3", patience=2)) == []
+    assert pipeline.run(replace(settings, epochs="3", seed=1)) == ["first", "second"]
     assert (settings.run_folder / "second.txt").read_bytes() == b"11"
 
 
@@ -107,7 +107,7 @@ def test_a_stage_that_fails_leaves_no_record(settings: Settings) -> None:
     pipeline = Pipeline()
     pipeline.run(settings)
     with pytest.raises(ProofError):
-        bring_up_to_date(replace(pipeline.second(), work=fails), replace(settings, epochs=2))
+        bring_up_to_date(replace(pipeline.second(), work=fails), replace(settings, epochs="2"))
     assert not (settings.run_folder / "second.json").exists()
     assert pipeline.run(settings) == ["second"]
 

@@ -55,7 +55,7 @@ class Run:
 
     def write(self, **settings) -> Settings:
         rows = [{"label": a, "group": g} for a, g in zip(LABELS, self.groups, strict=True)]
-        write_json(self.folder / "dataset.json", {"labels": rows})
+        write_json(self.folder / "dataset.json", {"labels": rows, "harmful": None})
         columns = ("path", "label", "group", "split", "sha256", "problem")
         write_csv(
             self.folder / "dataset.csv",

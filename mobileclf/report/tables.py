@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from mobileclf.config import Settings
 from mobileclf.records import Record, read_json
 from mobileclf.scores import PARTS
+
+MOST_SHOWN = 20  # files left out
 
 
 def show(settings: Settings, stage: str) -> None:
@@ -30,7 +32,11 @@ def show(settings: Settings, stage: str) -> None:
     }
     for name in shown:
         file, make = tables[name]
-        console.print(make(read_json(folder / file)))
+        record = read_json(folder / file)
+        console.print(make(record))
+    if stage == "dataset":
+        sheet = next(iter(record["sheets"].values()))
+        console.print(f"contact sheets: {(folder / sheet).parent}", markup=False)
     if stage == "bundle":
         console.print(f"bundle: {settings.out / str(settings.name)}", markup=False)
 
@@ -55,15 +61,24 @@ def _facts(title: str, facts: dict[str, object]) -> Table:
     return _table(title, ("what", "value"), list(facts.items()))
 
 
-def _dataset(record: Record) -> Table:
+def _dataset(record: Record) -> Group:
     rows = [
         (label, *(parts[part] for part in PARTS), sum(parts.values()))
         for label, parts in record["classes"].items()
     ]
     total = [record["parts"][part] for part in PARTS]
     rows.append(("all", *total, sum(total)))
-    left_out = f"{record['copies']} copies, {len(record['problems'])} files left out"
-    return _table(f"photos ({left_out})", ("class", *PARTS, "all"), rows)
+    problems = record["problems"]
+    title = f"photos ({record['copies']} copies, {len(problems)} files left out)"
+    tables = [_table(title, ("class", *PARTS, "all"), rows)]
+    if problems:
+        first = [(row["problem"], row["path"]) for row in problems[:MOST_SHOWN]]
+        more = f" ({MOST_SHOWN} of {len(problems)}; all in dataset.csv)"
+        title = "left out" + (more if len(problems) > MOST_SHOWN else "")
+        tables.append(_table(title, ("why", "file"), first))
+    if record["notes"]:
+        tables.append(_table("used, but noted", ("what", "files"), list(record["notes"].items())))
+    return Group(*tables)
 
 
 def _train(record: Record) -> Table:
@@ -73,7 +88,7 @@ def _train(record: Record) -> Table:
             "epochs": record["epochs"],
             "best epoch": record["best_epoch"],
             "validation accuracy": record["validation"]["accuracy"],
-            "validation loss": record["validation"]["loss"],
+            "validation loss": record["validation"]["after_temperature"]["loss"],
             "temperature": record["temperature"],
             "parameters": record["parameters"],
         },

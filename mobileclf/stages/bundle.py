@@ -58,6 +58,7 @@ def work(folder: Path, settings: Settings) -> Record:
     records = {name: read_json(folder / name) for name in RECORDS}
     threshold, parity = records["threshold.json"], records["parity.json"]
     candidate = records["selection.json"]["selected"]
+    spec = spec_for(settings)
     labels, _ = read_labels(folder)
     classes = _classes(labels, threshold)
     decision = Decision.from_record(threshold["decision"], purpose=settings.purpose)
@@ -76,7 +77,8 @@ def work(folder: Path, settings: Settings) -> Record:
         ),
         version=packages.version("mobileclf"),
         author=f"mobileclf {packages.version('mobileclf')}",
-        size=spec_for(settings).width,
+        size=spec.width,
+        channels=spec.channels,
         # A group decision is another rule than a minimum for each class, and MediaPipe knows
         # only the second.
         minimum_score=threshold["decision"]["threshold"] if decision.group is None else None,
@@ -85,7 +87,7 @@ def work(folder: Path, settings: Settings) -> Record:
     model = metadata.write(
         scored, about, {metadata.LABELS_FILE: label_lines, metadata.DECISION_FILE: decision_json}
     )
-    audit(model, labels=len(labels), io=settings.io, size=about.size)
+    audit(model, labels=len(labels), io=settings.io, shape=spec.shape)
     _prove_unchanged(folder, settings, model, variant)
 
     write_bytes(place / "model.tflite", model)
@@ -291,7 +293,7 @@ STAGE = Stage(
     name="bundle",
     record="bundled.json",
     reads=("dataset.csv", *RECORDS),
-    settings=("name", "image_size", "io", "seed"),
+    settings=("name", "image_size", "channels", "io", "seed"),
     packages=VERSIONED,
     work=work,
     outside=_outside,

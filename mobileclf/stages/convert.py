@@ -12,7 +12,7 @@ from mobileclf import progress
 from mobileclf.config import Settings
 from mobileclf.errors import ProofError
 from mobileclf.models import deploy, qat
-from mobileclf.photos import load_part
+from mobileclf.photos import load_part, spec_for
 from mobileclf.records import Record, read_json, write_bytes
 from mobileclf.run import Stage
 from mobileclf.scores import read_labels
@@ -39,8 +39,7 @@ def work(folder: Path, settings: Settings) -> Record:
 
     Raises ProofError when a file is not what was asked for, or answers unlike its graph.
     """
-    assert settings.image_size is not None
-    size, io = settings.image_size, settings.io
+    io = settings.io
     labels, _ = read_labels(folder)
     models = deploy.deployable(folder)
     _, photos = load_part(folder, settings, "train", most=settings.calibration_photos)
@@ -50,12 +49,12 @@ def work(folder: Path, settings: Settings) -> Record:
     for name in progress.track(names, "convert", len(names)):
         check = None
         if name == STOCK:
-            model = convert.post_training(models.folded, size, io, photos)
+            model = convert.post_training(models.folded, io, photos)
         else:
             graph = _graph(models.folded, folder / f"{name}.npz")
-            model = convert.from_quantized_graph(graph, size, io)
+            model = convert.from_quantized_graph(graph, io)
             check = _as_the_graph(name, graph, model, checked)
-        found = audit(model, labels=len(labels), io=io, size=size)
+        found = audit(model, labels=len(labels), io=io, shape=spec_for(settings).shape)
         write_bytes(folder / file_of(name), model)
         candidates.append(
             {"candidate": name, "file": file_of(name), "bytes": len(model), **found, "check": check}
@@ -103,16 +102,13 @@ def _others(
     folder: Path, settings: Settings, folded: Any, photos: NDArray[np.uint8]
 ) -> list[Record]:
     """float32 always; fp16, dynamic and int16x8 where asked for."""
-    assert settings.image_size is not None
     kinds = ["float32"] + [k for k in ("fp16", "dynamic", "int16x8") if getattr(settings, k)]
     found = []
     for kind in kinds:
         if kind == "int16x8":
-            model = convert.post_training(
-                folded, settings.image_size, "float32", photos, int16x8=True
-            )
+            model = convert.post_training(folded, "float32", photos, int16x8=True)
         else:
-            model = convert.floating(folded, settings.image_size, kind)
+            model = convert.floating(folded, kind)
         write_bytes(folder / file_of(kind), model)
         held = contents(model).as_record()
         found.append({"variant": kind, "file": file_of(kind), "bytes": len(model), **held})
@@ -123,7 +119,7 @@ STAGE = Stage(
     name="convert",
     record="convert.json",
     reads=("dataset.json", "dataset.csv", "model.keras", "quantize.json"),
-    settings=("image_size", "calibration_photos", "io", "fp16", "dynamic", "int16x8"),
+    settings=("image_size", "channels", "calibration_photos", "io", "fp16", "dynamic", "int16x8"),
     packages=(
         "tensorflow",
         "tf-keras",

@@ -107,7 +107,14 @@ STAGE = Stage(
     name="quantize",
     record="quantize.json",
     reads=("dataset.json", "dataset.csv", "train.json", "model.keras"),
-    settings=("image_size", "calibration_photos", "fine_tune_epochs", "fine_tune_rate", "seed"),
+    settings=(
+        "image_size",
+        "channels",
+        "calibration_photos",
+        "fine_tune_epochs",
+        "fine_tune_rate",
+        "seed",
+    ),
     packages=("tensorflow", "tf-keras", "tensorflow-model-optimization", "pillow"),
     work=work,
 )

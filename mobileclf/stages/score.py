@@ -82,15 +82,18 @@ def work(folder: Path, settings: Settings) -> Record:
             for part in parts:
                 title = f"score {variant} on {part}"
                 raw = score_photos(
-                    data, photos[part], title=title, kernels=kernels, runtime=runtime
-                )
+                    data, photos[part], title=title, kernels=kernels, runtime=runtime,
+                    cluster=settings.cluster,
+                )  # fmt: skip
                 record["parts"][part] = keep(variant, part, as_quanta(raw))
         identical.append(_identical(name, data, photos["test"][:IDENTICAL_PHOTOS]))
     for entry in converted["others"]:
         name, file = entry["variant"], entry["file"]
         data = (folder / file).read_bytes()
         variants[name] = _variant("other", file, runtime_name(LITERT), None, "xnnpack")
-        raw = score_photos(data, photos["test"], title=f"score {name} on test")
+        raw = score_photos(
+            data, photos["test"], title=f"score {name} on test", cluster=settings.cluster
+        )
         variants[name]["parts"]["test"] = keep(name, "test", raw)
     return {"stage": "score", "variants": variants, "identical": identical, "outputs": outputs}
 
@@ -184,7 +187,7 @@ STAGE = Stage(
     name="score",
     record="metrics.json",
     reads=("dataset.json", "dataset.csv", MODEL, "convert.json"),
-    settings=("image_size",),
+    settings=("image_size", "channels"),
     packages=("tensorflow", "keras", "ai-edge-litert", "tflite-runtime", "scikit-learn", "pillow"),
     work=work,
 )

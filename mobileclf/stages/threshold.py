@@ -15,7 +15,7 @@ from mobileclf.decision import QUANTA, Classes, Decision, classes_for, decision_
 from mobileclf.errors import DataError
 from mobileclf.records import Record, read_json, write_csv
 from mobileclf.run import Stage
-from mobileclf.scores import FLOAT, Part, Scores, read_labels, read_part, read_scores
+from mobileclf.scores import FLOAT, Part, Scores, read_harmful, read_labels, read_part, read_scores
 from mobileclf.stats.operating_point import OperatingPoint, minimum_confidence, youden
 from mobileclf.stats.roc import auc, roc
 
@@ -96,7 +96,7 @@ def kernel_bound(folder: Path, candidate: str, classes: Classes) -> int:
 def _work(folder: Path, settings: Settings) -> Record:
     candidate = read_json(folder / "selection.json")["selected"]
     labels, groups = read_labels(folder)
-    classes = classes_for(labels, groups, settings.harmful)
+    classes = classes_for(labels, groups, read_harmful(folder, settings))
     variants = {FLOAT: FLOAT, INT8: f"{candidate}.xnnpack"}
     parts = {part: read_part(folder, part) for part in (CHOSEN_ON, REPORTED_ON)}
     scores = {

@@ -116,13 +116,13 @@ def _names(enum: Any) -> dict[int, str]:
     return {value: name for name, value in vars(enum).items() if not name.startswith("_")}
 
 
-def audit(model: bytes, *, labels: int, io: str, size: int) -> Record:
+def audit(model: bytes, *, labels: int, io: str, shape: tuple[int, int, int]) -> Record:
     """Prove that a file is int8 all through; returns what it holds.
 
     Every operator works on int8 (biases and shapes are int32), none is Flex or custom, input and
     output are of type `io` (an integer input in scale 1, so that it takes the photo's bytes),
-    the input is (1, size, size, 3), and there is one output for each of `labels`.
-    Raises ProofError naming what differs.
+    the input is (1, *shape) with `shape` (height, width, channels), and there is one output for
+    each of `labels`. Raises ProofError naming what differs.
     """
     found = contents(model)
     for op in found.operators:
@@ -134,11 +134,11 @@ def audit(model: bytes, *, labels: int, io: str, size: int) -> Record:
             raise ProofError(
                 f"audit: wanted every operator int8, found {op.name} on {', '.join(op.types)}"
             )
-    _audit_ends(found, labels=labels, io=io, size=size)
+    _audit_ends(found, labels=labels, io=io, shape=shape)
     return found.as_record()
 
 
-def _audit_ends(found: Contents, *, labels: int, io: str, size: int) -> None:
+def _audit_ends(found: Contents, *, labels: int, io: str, shape: tuple[int, int, int]) -> None:
     zero_point = {"uint8": 0, "int8": -128, "float32": None}[io]
     if len(found.inputs) != 1 or len(found.outputs) != 1:
         raise ProofError(
@@ -146,13 +146,13 @@ def _audit_ends(found: Contents, *, labels: int, io: str, size: int) -> None:
             f"{len(found.outputs)}"
         )
     wanted = (
-        ("input", found.inputs[0], (1, size, size, 3), 1.0),
+        ("input", found.inputs[0], (1, *shape), 1.0),
         ("output", found.outputs[0], (1, labels), 1 / 256),
     )
-    for what, end, shape, scale in wanted:
+    for what, end, of, scale in wanted:
         right = End(
             dtype=io,
-            shape=shape,
+            shape=of,
             scale=None if io == "float32" else float(np.float32(scale)),
             zero_point=zero_point,
         )

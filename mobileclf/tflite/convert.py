@@ -9,34 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def concrete(model: Any, size: int) -> Any:
-    """The model as a concrete function of one photo, float32 (1, size, size, 3)."""
+def concrete(model: Any) -> Any:
+    """The model as a concrete function of one photo, float32 (1, height, width, channels)."""
     import tensorflow as tf
 
-    signature = [tf.TensorSpec((1, size, size, 3), tf.float32, name="pixels")]
+    shape = (1, *model.input_shape[1:])
+    signature = [tf.TensorSpec(shape, tf.float32, name="pixels")]
     function = tf.function(lambda pixels: model(pixels, training=False), input_signature=signature)
     return function.get_concrete_function()
 
 
-def from_quantized_graph(graph: Any, size: int, io: str) -> bytes:
+def from_quantized_graph(graph: Any, io: str) -> bytes:
     """int8 by the ranges on the graph's own fake quantizers. io: uint8, int8 or float32."""
     import tensorflow as tf
 
-    converter = _converter(graph, size)
+    converter = _converter(graph)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     return _converted(converter, io)
 
 
 def post_training(
-    model: Any, size: int, io: str, photos: NDArray[np.uint8], *, int16x8: bool = False
+    model: Any, io: str, photos: NDArray[np.uint8], *, int16x8: bool = False
 ) -> bytes:
-    """The converter's own post-training quantization, ranges from photos uint8 (n, h, w, 3).
+    """The converter's own post-training quantization, ranges from photos uint8 (n, h, w, c).
 
     int16x8: activations in 16 bits. The input range is 0..255 whatever the photos hold.
     """
     import tensorflow as tf
 
-    converter = _converter(model, size)
+    converter = _converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = _representative(photos)
     ops = tf.lite.OpsSet
@@ -48,11 +49,11 @@ def post_training(
     return _converted(converter, "float32" if int16x8 else io)
 
 
-def floating(model: Any, size: int, kind: str) -> bytes:
+def floating(model: Any, kind: str) -> bytes:
     """kind: `float32`; `fp16` stores weights in half; `dynamic` stores weights as int8."""
     import tensorflow as tf
 
-    converter = _converter(model, size)
+    converter = _converter(model)
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "fp16":
@@ -60,12 +61,12 @@ def floating(model: Any, size: int, kind: str) -> bytes:
     return _converted(converter, "float32")
 
 
-def _converter(model: Any, size: int) -> Any:
+def _converter(model: Any) -> Any:
     # A bare module as trackable: the weights are constants of the function already, and handing
     # over the model makes the converter save and freeze it once more.
     import tensorflow as tf
 
-    function = concrete(model, size)
+    function = concrete(model)
     return tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
 
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileclf import progress
+from mobileclf import parallel, progress
 from mobileclf.errors import DataError, EnvironmentProblem
 
 from . import apart
@@ -36,17 +36,21 @@ MODULES = {
     "tflite-runtime": "tflite_runtime.interpreter",
 }
 OLDEST: Runtime = "tflite-runtime"
+# Photos that a worker on a cluster gets at once: a few megabytes, and work enough for a new
+# interpreter.
+BLOCK = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interpreter:
     """A loaded model with one input and one output, its tensors allocated.
 
-    size: (height, width) of the input. labels: number of outputs. Not for two threads at once.
+    shape: (height, width, channels) of the input. labels: number of outputs. Not for two threads
+    at once.
     """
 
     engine: Any
-    size: tuple[int, int]
+    shape: tuple[int, int, int]
     labels: int
 
 
@@ -103,25 +107,24 @@ def open_interpreter(
             f"model: wanted one input and one output, found {len(inputs)} and {len(outputs)}"
         )
     shape, out = inputs[0]["shape"], outputs[0]["shape"]
-    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or len(out) != 2 or out[0] != 1:
+    if len(shape) != 4 or shape[0] != 1 or shape[3] not in (1, 3) or len(out) != 2 or out[0] != 1:
         raise DataError(
-            "model: wanted an input of (1, height, width, 3) and an output of (1, labels), "
+            "model: wanted an input of (1, height, width, 3 or 1) and an output of (1, labels), "
             f"found {tuple(shape)} and {tuple(out)}"
         )
-    return Interpreter(engine=engine, size=(int(shape[1]), int(shape[2])), labels=int(out[1]))
+    height, width, channels = map(int, shape[1:])
+    return Interpreter(engine=engine, shape=(height, width, channels), labels=int(out[1]))
 
 
 def scores(interpreter: Interpreter, images: NDArray[np.uint8]) -> NDArray[Any]:
     """What the model answers: uint8 quanta (n, labels), or float32 of a model without int8.
 
-    images: uint8 (n, height, width, 3), RGB. Raises DataError for another shape, and for an
-    output in another scale than 1/256.
+    images: uint8 (n, height, width, channels), RGB or grey. Raises DataError for another shape,
+    and for an output in another scale than 1/256.
     """
-    if images.shape[1:] != (*interpreter.size, 3):
-        raise DataError(
-            f"images: wanted (n, {interpreter.size[0]}, {interpreter.size[1]}, 3), "
-            f"found {images.shape}"
-        )
+    if images.shape[1:] != interpreter.shape:
+        wanted = ", ".join(map(str, interpreter.shape))
+        raise DataError(f"images: wanted (n, {wanted}), found {images.shape}")
     rows = [_one(interpreter.engine, image) for image in images]
     return np.stack(rows) if rows else np.empty((0, interpreter.labels), np.uint8)
 
@@ -173,19 +176,35 @@ def score_photos(
     title: str,
     kernels: Kernels = "xnnpack",
     runtime: Runtime = "ai-edge-litert",
+    cluster: str | None = None,
 ) -> NDArray[Any]:
     """`scores` of many photos: one single-threaded interpreter on each core.
 
     The order and the values are those of one interpreter after another; photos are independent.
-    The oldest runtime works in a process of its own.
+    The oldest runtime works in a process of its own. cluster: as in `parallel.each`, which says
+    what it raises.
     """
-    if runtime == OLDEST:
-        return _score_apart(model, photos, title)
+    if cluster is not None:
+        blocks = [photos[i : i + BLOCK] for i in range(0, len(photos), BLOCK)]
+        work = partial(_score_block, model, kernels, runtime)
+        return np.concatenate(list(parallel.each(work, blocks, title, cluster=cluster, batch=1)))
     with progress.bar(title, len(photos)) as shown:
-        return score_in_threads(
-            model, photos, kernels=kernels, runtime=runtime,
-            done=lambda: shown.advance(shown.task_ids[0]),
-        )  # fmt: skip
+
+        def done() -> None:
+            shown.advance(shown.task_ids[0])
+
+        if runtime == OLDEST:
+            return _score_apart(model, photos, done)
+        return score_in_threads(model, photos, kernels=kernels, runtime=runtime, done=done)
+
+
+def _score_block(
+    model: bytes, kernels: Kernels, runtime: Runtime, photos: NDArray[np.uint8]
+) -> NDArray[Any]:
+    """The scores of a few photos on a worker, which has many such blocks at once."""
+    if runtime == OLDEST:
+        return _score_apart(model, photos, lambda: None)
+    return scores(open_interpreter(model, kernels=kernels, runtime=runtime), photos)
 
 
 def score_in_threads(
@@ -214,9 +233,9 @@ def score_in_threads(
         return np.stack(list(pool.map(one, photos)))
 
 
-def _score_apart(model: bytes, photos: NDArray[np.uint8], title: str) -> NDArray[Any]:
+def _score_apart(model: bytes, photos: NDArray[np.uint8], done: Callable[[], None]) -> NDArray[Any]:
     """Scores on tflite-runtime, in a child: its symbols clash with TensorFlow's in one process."""
-    with tempfile.TemporaryDirectory() as name, progress.bar(title, len(photos)) as shown:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / apart.MODEL).write_bytes(model)
         np.save(folder / apart.PHOTOS, photos)
@@ -226,7 +245,7 @@ def _score_apart(model: bytes, photos: NDArray[np.uint8], title: str) -> NDArray
         ) as child:
             assert child.stdout is not None and child.stderr is not None
             for _ in child.stdout:
-                shown.advance(shown.task_ids[0])
+                done()
             said = child.stderr.read()
         if child.returncode:
             reason = said.strip().splitlines()[-1] if said.strip() else f"exit {child.returncode}"

@@ -32,15 +32,15 @@ DECISION_FILE = "decision.json"
 TENSOR_AXIS_LABELS, UNKNOWN_FILE = 2, 0
 IMAGE_PROPERTIES, FEATURE_PROPERTIES = 2, 1
 NORMALIZATION, SCORE_THRESHOLDING = 1, 3
-RGB = 1
+COLOUR_SPACES = {3: (1, "RGB"), 1: (2, "grey")}  # by channels: RGB or GRAYSCALE, and its name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
     """What the metadata says of a classifier of photos.
 
-    size: pixels of the square input. minimum_score: a score under which MediaPipe hides a
-    class, 0..1, or None. Never a group decision, which is another rule.
+    size: pixels of the square input. channels: 3 is RGB, 1 grey. minimum_score: a score under
+    which MediaPipe hides a class, 0..1, or None. Never a group decision, which is another rule.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Description:
     version: str
     author: str
     size: int
+    channels: int
     minimum_score: float | None
 
 
@@ -109,7 +110,8 @@ def _metadata(about: Description, files: Sequence[str]) -> bytes:
     labels = _file(b, LABELS_FILE, TENSOR_AXIS_LABELS)
 
     image_size = _table(b, {0: ("u32", about.size), 1: ("u32", about.size)})
-    image = _table(b, {0: ("i8", RGB), 1: ("offset", image_size)})
+    colour_space, colour = COLOUR_SPACES[about.channels]
+    image = _table(b, {0: ("i8", colour_space), 1: ("offset", image_size)})
     content = _table(b, {0: ("u8", IMAGE_PROPERTIES), 1: ("offset", image)})
     # The model takes the photo's bytes: mean 0 and deviation 1 leave them alone.
     normal = _table(b, {0: ("offset", _floats(b, [0.0])), 1: ("offset", _floats(b, [1.0]))})
@@ -119,7 +121,7 @@ def _metadata(about: Description, files: Sequence[str]) -> bytes:
         b,
         {
             0: ("offset", b.CreateString("image")),
-            1: ("offset", b.CreateString("RGB photo, the whole picture at this size")),
+            1: ("offset", b.CreateString(f"{colour} photo, the whole picture at this size")),
             3: ("offset", content),
             4: ("offset", _offsets(b, [unit])),
             5: ("offset", stats),
@@ -198,7 +200,8 @@ def _description(data: bytes) -> Description:
     root = Table(data, encode.Get(number_types.UOffsetTFlags.packer_type, data, 0))
     graph = _items(root, 3)[0]
     image_in, scores_out = _items(graph, 2)[0], _items(graph, 3)[0]
-    size = _sub(_sub(_sub(image_in, 3), 1), 1)
+    image = _sub(_sub(image_in, 3), 1)
+    colour_space = _number(image, 0, number_types.Int8Flags)
     units = _items(scores_out, 4)
     minimum = None
     if units and _number(units[0], 0, number_types.Uint8Flags) == SCORE_THRESHOLDING:
@@ -208,7 +211,8 @@ def _description(data: bytes) -> Description:
         description=_text(root, 1),
         version=_text(root, 2),
         author=_text(root, 4),
-        size=int(_number(size, 0, number_types.Uint32Flags)),
+        size=int(_number(_sub(image, 1), 0, number_types.Uint32Flags)),
+        channels=next((n for n, (c, _) in COLOUR_SPACES.items() if c == colour_space), 0),
         minimum_score=minimum,
     )
 

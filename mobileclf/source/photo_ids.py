@@ -1,0 +1,87 @@
+"""Which photo an id in a CSV means."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from posixpath import normpath, splitext
+
+from mobileclf.errors import DataError
+
+from .index import GIVEN_PARTS, PHOTO_ENDINGS
+from .listing import TABLES, escaped, leads_out
+from .store import Store
+
+
+@dataclass(kw_only=True)
+class Photos:
+    """Finds photos by id. inside: the folder of the store to look in, "" for all of it.
+
+    ambiguous: files that fitted an id together with others.
+    """
+
+    store: Store
+    inside: str = ""
+    ambiguous: set[str] = field(default_factory=set)
+    _endings: dict[tuple[int, bool], dict[str, list[str]]] = field(default_factory=dict)
+
+    def names(self) -> Iterator[str]:
+        """Every file that may be named: no table, and inside of the folder."""
+        above = f"{self.inside}/" if self.inside else ""
+        for name in self.store.names():
+            if name.startswith(above) and not name.lower().endswith(TABLES):
+                yield name
+
+    def find(self, id: str, part: str, where: str) -> tuple[str, str]:
+        """(name, "") of the file that `id` names, or ("", problem).
+
+        An id fits a file when it is the end of its path, whole folder and file names, with the
+        ending or, for photos, without. Files in a folder named as `part` go before others.
+        Raises DataError for an id that is absolute or climbs with `..`.
+        """
+        text = id.strip().replace("\\", "/")
+        if leads_out(text):
+            raise DataError(
+                f"{where}: wanted the name of a file below {self.store.root}, found "
+                f"{escaped(id)!r}; take absolute paths and .. out of the CSV"
+            )
+        if not text.strip("./"):
+            return "", "a row without an id"
+        text = normpath(text)  # drops ./ and //; there is no .. in it
+        for wanted in (text, text.removeprefix(f"{self.store.root.stem}/")):
+            for ending in (True, False):
+                hits = self._by_end(wanted.count("/") + 1, ending).get(wanted, [])
+                whole = [hit for hit in hits if hit == wanted]
+                own = [hit for hit in hits if part and _lies_in(hit, part)]
+                hits = whole or own or hits
+                if len(hits) == 1:
+                    return hits[0], ""
+                if hits:
+                    self.ambiguous.update(hits)
+                    return "", f"{len(hits)} files fit this id: {', '.join(hits[:2])}"
+        return "", "a row without a file"
+
+    def _by_end(self, depth: int, ending: bool) -> dict[str, list[str]]:
+        """Files by the last `depth` parts of their paths, with or without the file's ending.
+
+        One for each depth that ids have: looking an id up never takes a walk over all files.
+        """
+        key = (depth, ending)
+        if key not in self._endings:
+            found: dict[str, list[str]] = defaultdict(list)
+            for name in self.names():
+                parts = name.split("/")
+                if len(parts) < depth:
+                    continue
+                end = "/".join(parts[-depth:])
+                if ending:
+                    found[end].append(name)
+                elif (suffix := splitext(name)[1]).lower() in PHOTO_ENDINGS:
+                    found[end.removesuffix(suffix)].append(name)
+            self._endings[key] = found
+        return self._endings[key]
+
+
+def _lies_in(name: str, part: str) -> bool:
+    return any(GIVEN_PARTS.get(folder.casefold()) == part for folder in name.split("/")[:-1])

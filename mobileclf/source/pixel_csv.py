@@ -1,0 +1,298 @@
+"""Pictures as rows of numbers, and their labels; written out as PNGs in one zip in the run.
+
+    input.csv, labels.csv, input_test.csv, labels_test.csv     a row is a picture, flattened as
+    train.csv (test.csv) with label,pixel0,pixel1,...          rows, columns, channels
+
+Values are 0..255 or 0..1, which the whole file decides. Read in pieces of a few hundred rows.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mobileclf import progress
+from mobileclf.config import Settings
+from mobileclf.errors import DataError, EnvironmentProblem
+from mobileclf.spelling import shape_of
+
+from .groups import CLASSES_FILE, Groups, check_labels, find_groups, label_names
+from .index import GIVEN_PARTS, Entry, Index
+from .listing import TABLES, reading
+from .pixel_rows import LONGEST_LINE, Reader, as_pixels, find_scale, read_labels, whole
+from .store import Store
+from .tables import LABEL_COLUMNS, lines_of, read_header
+from .zip_store import OWN_ZIP
+
+FORM = "pixel-csv"
+KEPT = "pixels.zip"
+PIXEL_COLUMN = re.compile(r"(pixel|px|p|x|col|c|feature|f|v)?[_ ]?\d+(x\d+)?", re.IGNORECASE)
+INPUT = re.compile(r"(input|labels)(?:[_-]?([a-z]+))?", re.IGNORECASE)
+DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: the same input gives the same bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """One file of pictures. labels: the file of their labels; None: the first column is."""
+
+    pixels: str
+    labels: str | None
+    part: str
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.pixels).stem
+
+
+def recognised(store: Store, settings: Settings) -> bool:
+    """Whether there is input.csv with labels.csv, or a CSV headed by a label and pixels."""
+    sources, _ = _sources(store, settings, sure=True)
+    return bool(sources)
+
+
+def files(store: Store, settings: Settings) -> list[str]:
+    """The names of all files that are read."""
+    sources, _ = _sources(store, settings)
+    return [name for x in sources for name in (x.pixels, x.labels) if name is not None]
+
+
+def check(store: Store, settings: Settings) -> None:
+    """Raises DataError for a file whose first line is no text: before anything long is done."""
+    for name in files(store, settings):
+        where = str(store.root / name)
+        with reading(where), store.open(name) as file:
+            next(lines_of(file, where, longest=LONGEST_LINE), None)
+
+
+def read(store: Store, settings: Settings, folder: Path) -> Index:
+    """The index; the pictures go into `pixels.zip` in `folder`. Raises DataError with the line
+    of a row that does not fit, EnvironmentProblem where the folder cannot be written."""
+    sources, unused = _sources(store, settings)
+    if not sources:
+        raise DataError(
+            f"{store.root}: wanted input.csv and labels.csv, or a CSV with a label first and "
+            "pixels after it, found neither"
+        )
+    apart = {x.pixels: read_labels(store, x.labels) for x in sources if x.labels is not None}
+    if len(apart) == len(sources):
+        _named(apart, store, settings)  # before anything long is done
+    shape = shape_of(settings.shape) if settings.shape else None
+    labels: dict[str, list[tuple[str, str]]] = {}
+    notes = [f"{name} has no labels and is not used to train or test" for name in unused]
+    with _new_zip(folder / KEPT) as pictures:
+        for source in sources:
+            given = apart.get(source.pixels)
+            shape, found, note = _convert(store, source, given, shape, settings, pictures)
+            labels[source.pixels] = found
+            notes.append(note)
+        names, groups = _named(labels, store, settings)
+    entries = [
+        Entry(path=_picture_name(source, i), label=names[label], part=source.part)
+        for source in sources
+        for i, (label, _) in enumerate(labels[source.pixels], start=1)
+    ]
+    return Index(
+        form=FORM,
+        entries=tuple(sorted(entries, key=lambda entry: entry.path)),
+        labels=groups.labels,
+        harmful=groups.harmful,
+        kept=KEPT,
+        warnings=groups.warnings,
+        notes=tuple(notes),
+    )
+
+
+def _named(
+    labels: Mapping[str, Sequence[tuple[str, str]]], store: Store, settings: Settings
+) -> tuple[dict[str, str], Groups]:
+    """Label by what stands in the files, and the groups. Raises DataError."""
+    first: dict[str, str] = {}
+    for pairs in labels.values():
+        for label, where in pairs:
+            first.setdefault(label, where)
+    names = label_names(first, settings.classes)
+    check_labels(names.values(), store.root)
+    return names, find_groups(list(names.values()), store, settings.groups, None)
+
+
+def _picture_name(source: _Source, row: int) -> str:
+    return f"{source.stem}/{row:06d}.png"
+
+
+def _sources(
+    store: Store, settings: Settings, *, sure: bool = False
+) -> tuple[list[_Source], list[str]]:
+    """The files of pictures with labels, and those without. sure: none that only --form
+    pixel-csv makes one. Raises DataError for labels without pictures."""
+    data = settings.data
+    given = data.name if data is not None and data.suffix.lower() in TABLES else None
+    if given is not None and not INPUT.fullmatch(PurePosixPath(given).stem):
+        tables = [given]
+    else:
+        tables = [name for name in store.top_names() if name.lower().endswith(TABLES)]
+    pairs: dict[str, dict[str, str]] = {"input": {}, "labels": {}}
+    for name in tables:
+        found = INPUT.fullmatch(PurePosixPath(name).stem)
+        part = GIVEN_PARTS.get((found[2] or "train").casefold()) if found else None
+        if found and part:
+            pairs[found[1].casefold()][part] = name
+    inputs, labels = pairs["input"], pairs["labels"]
+    both = [
+        _Source(pixels=name, labels=labels[part], part=part)
+        for part, name in inputs.items()
+        if part in labels
+    ]
+    if not both:
+        return _with_labels_first(store, tables, settings, sure=sure)
+    if alone := [name for part, name in labels.items() if part not in inputs]:
+        raise DataError(f"{store.root}: {alone[0]} has no input CSV of that name beside it")
+    return _parted(both), [name for part, name in inputs.items() if part not in labels]
+
+
+def _with_labels_first(
+    store: Store, tables: Sequence[str], settings: Settings, *, sure: bool
+) -> tuple[list[_Source], list[str]]:
+    tables = [
+        name
+        for name in tables
+        if name.casefold() != CLASSES_FILE
+        and "submission" not in name.casefold()
+        and not INPUT.fullmatch(PurePosixPath(name).stem)
+    ]
+    parts = {name: GIVEN_PARTS.get(PurePosixPath(name).stem.casefold(), "") for name in tables}
+    if any(parts.values()):
+        tables = [name for name in tables if parts[name]]
+    elif len(tables) > 1:
+        return [], []
+    found, unused = [], []
+    for name in tables:
+        header = _header(store, name, settings, sure=sure)
+        if len(header) > 4 and all(map(PIXEL_COLUMN.fullmatch, header[1:])):
+            if header[0].casefold() in LABEL_COLUMNS:
+                found.append(_Source(pixels=name, labels=None, part=parts[name]))
+                continue
+            if PIXEL_COLUMN.fullmatch(header[0]) and parts[name] == "test":
+                unused.append(name)
+                continue
+        if not sure:
+            found.append(_Source(pixels=name, labels=None, part=parts[name]))
+    return _parted(found), unused if found else []
+
+
+def _header(store: Store, name: str, settings: Settings, *, sure: bool) -> tuple[str, ...]:
+    where = str(store.root / name)
+    try:
+        with reading(where), store.open(name) as file:
+            return read_header(file, where, longest=LONGEST_LINE)
+    except DataError:
+        if sure:
+            return ()  # whichever form it is will say what is wrong
+        raise
+
+
+def _parted(sources: Sequence[_Source]) -> list[_Source]:
+    """Sorted by name; with one part alone nothing is given, and all of it is cut."""
+    if len({source.part for source in sources}) == 1:
+        sources = [_Source(pixels=x.pixels, labels=x.labels, part="") for x in sources]
+    return sorted(sources, key=lambda source: source.pixels)
+
+
+def _convert(
+    store: Store,
+    source: _Source,
+    given: Sequence[tuple[str, str]] | None,
+    shape: tuple[int, int, int] | None,
+    settings: Settings,
+    pictures: zipfile.ZipFile,
+) -> tuple[tuple[int, int, int], list[tuple[str, str]], str]:
+    """Write every row of one file as a PNG. Returns the shape, (label, where) of each row and a
+    line that says what was decided. Raises DataError."""
+    labels_first = source.labels is None
+    reader = Reader(store=store, name=source.pixels, labels_first=labels_first, shape=shape)
+    scale = find_scale(reader)
+    labels: list[tuple[str, str]] = []
+    count = 0
+    total = len(given) if given is not None else None
+    title = f"read {source.pixels}"
+    with progress.bar(title, total or 0) if total else _no_bar() as bar:
+        for rows in reader.pieces():
+            pixels = as_pixels(rows, scale, reader)
+            for i, picture in enumerate(pixels, start=count + 1):
+                _write_picture(pictures, _picture_name(source, i), picture)
+            count += len(pixels)
+            if total is not None and count > total:
+                break
+            labels += [
+                (whole(label), f"{reader.where} line {line}")
+                for line, label in zip(rows.lines, rows.labels, strict=True)
+            ]
+            if bar is not None:
+                bar.advance(bar.task_ids[0], len(pixels))
+    if given is not None and count != len(given):
+        more = "at least " if count > len(given) else ""
+        raise DataError(
+            f"{store.root / source.labels if source.labels else reader.where}: wanted one label "
+            f"for each row of {source.pixels}, found {len(given)} labels and {more}{count} rows"
+        )
+    if not count:
+        raise DataError(f"{reader.where}: wanted a picture in each row, found no rows")
+    if empty := next((where for label, where in given or labels if not label), None):
+        raise DataError(f"{empty}: wanted a label, found an empty cell")
+    assert reader.shape is not None
+    size = " x ".join(map(str, reader.shape))
+    span = "0..255" if scale == 1 else "0..1, taken times 255"
+    note = f"{source.pixels}: {count} pictures of {size}, values {span}"
+    return reader.shape, list(given or labels), note
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    yield None
+
+
+def _write_picture(pictures: zipfile.ZipFile, name: str, pixels: NDArray[np.uint8]) -> None:
+    data = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(data, "PNG")
+    info = zipfile.ZipInfo(name, DATE)
+    info.create_system = 3  # as on Linux, wherever it is written
+    info.external_attr = 0o644 << 16
+    pictures.writestr(info, data.getvalue())
+
+
+@contextmanager
+def _new_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip that is whole under its name when the block is left well, and else not there.
+
+    Raises EnvironmentProblem when the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                    archive.comment = OWN_ZIP
+                    yield archive
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"cannot write {path}: {error.strerror or error}; "
+            "choose another folder or free space and permissions"
+        ) from error

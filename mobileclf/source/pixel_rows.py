@@ -1,0 +1,228 @@
+"""Rows of numbers from a CSV, read in pieces; the labels that belong to them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import isqrt, prod
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileclf.errors import DataError
+
+from .listing import reading
+from .store import Store
+from .tables import LABEL_COLUMNS, LARGEST_TABLE, lines_of, sniff
+
+PIECE_VALUES = 4_000_000  # numbers that are held at once, as float64
+BYTES_PER_VALUE = 32  # of text, at most: numpy writes 25 at its longest
+LONGEST_LINE = 64 << 20  # where no shape says how many values a row has
+LABELS_LINE = 1 << 16  # bytes: csv takes no longer cell than twice that
+SEPARATORS = "\t;, "  # the first that a line has; a decimal comma is then seen as no number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of one file: line numbers, labels ("" where another file has them), values as
+    float64 (n, width)."""
+
+    lines: Sequence[int]
+    labels: Sequence[str]
+    values: NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class Reader:
+    """Reads one file of pictures in pieces, as often as asked.
+
+    labels_first: the first value of a row is its label. shape: (height, width, channels); None
+    until the first row tells.
+    """
+
+    store: Store
+    name: str
+    labels_first: bool
+    shape: tuple[int, int, int] | None
+
+    @property
+    def where(self) -> str:
+        """The file, for messages."""
+        return str(self.store.root / self.name)
+
+    def pieces(self) -> Iterator[Rows]:
+        """Rows, a few hundred at once. Raises DataError with the line of one that does not fit."""
+        longest = LONGEST_LINE
+        if self.shape is not None:
+            longest = BYTES_PER_VALUE * prod(self.shape) + 4096
+        with reading(self.where), self.store.open(self.name) as file:
+            lines: list[int] = []
+            labels: list[str] = []
+            texts: list[str] = []
+            separator: str | None = None
+            for number, text in _texts(file, self.where, longest):
+                if separator is None:
+                    separator = next((mark for mark in SEPARATORS if mark in text), ",")
+                    if _is_header(text.split(separator)):
+                        continue
+                label, text = _split_label(text, separator) if self.labels_first else ("", text)
+                width = len(text.split()) if separator == " " else text.count(separator) + 1
+                self._check_width(width, number)
+                lines.append(number)
+                labels.append(label)
+                texts.append(text)
+                if len(texts) * width >= PIECE_VALUES:
+                    yield self._parsed(lines, labels, texts, separator)
+                    lines, labels, texts = [], [], []
+            if texts and separator is not None:
+                yield self._parsed(lines, labels, texts, separator)
+
+    def _check_width(self, width: int, line: int) -> None:
+        if self.shape is None:
+            self.shape = square_shape(width)
+        if self.shape is None:
+            raise DataError(
+                f"{self.where} line {line}: {width} values are no square picture with 1 or 3 "
+                "channels; say height,width,channels with --shape"
+            )
+        if width != prod(self.shape):
+            raise DataError(
+                f"{self.where} line {line}: wanted {prod(self.shape)} values for the shape "
+                f"{','.join(map(str, self.shape))}, found {width}"
+            )
+
+    def _parsed(
+        self, lines: list[int], labels: list[str], texts: list[str], separator: str
+    ) -> Rows:
+        def numbers(rows: list[str]) -> NDArray[np.float64]:
+            delimiter = None if separator == " " else separator
+            return np.loadtxt(rows, delimiter=delimiter, ndmin=2, comments=None, quotechar='"')
+
+        try:
+            values = numbers(texts)
+        except ValueError:
+            for line, text in zip(lines, texts, strict=True):
+                try:
+                    numbers([text])
+                except ValueError as error:
+                    reason = str(error).split(" at row")[0]
+                    raise DataError(
+                        f"{self.where} line {line}: wanted numbers, found one that is none "
+                        f"({reason})"
+                    ) from error
+            raise
+        sound = (values >= 0) & (values <= 255)  # not so for nan
+        if not sound.all():
+            row, column = np.argwhere(~sound)[0]
+            raise DataError(
+                f"{self.where} line {lines[row]}: wanted values 0..255 or 0..1, found "
+                f"{values[row, column]:g}"
+            )
+        return Rows(lines=lines, labels=labels, values=values)
+
+
+def square_shape(count: int) -> tuple[int, int, int] | None:
+    """(side, side, channels) of `count` values, or None. No count fits both 1 and 3 channels."""
+    for channels in (1, 3):
+        side = isqrt(count // channels)
+        if count and side * side * channels == count:
+            return side, side, channels
+    return None
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether cells name columns: most are no numbers, or they count the columns."""
+    named = sum(not _is_number(cell.strip().strip('"')) for cell in cells)
+    if 2 * named > len(cells):
+        return True
+    return len(cells) > 3 and cells == [str(i) for i in range(len(cells))]
+
+
+def _split_label(text: str, separator: str) -> tuple[str, str]:
+    label, _, rest = text.partition(separator)
+    return label.strip().strip('"').strip(), rest
+
+
+def find_scale(reader: Reader) -> float:
+    """What the values of a file have to be multiplied with: 255 where none is above 1, else 1.
+
+    A file of 0..255 tells by its first row, mostly; only one of 0..1 is read to its end.
+    """
+    above = any((rows.values > 1).any() for rows in reader.pieces())
+    return 1.0 if above else 255.0
+
+
+def as_pixels(rows: Rows, scale: float, reader: Reader) -> NDArray[np.uint8]:
+    """uint8 (n, height, width, channels). Raises DataError for a row of another scale."""
+    values = rows.values
+    if scale == 1:
+        other = (values.max(axis=1) <= 1) & (values % 1 != 0).any(axis=1)
+        if other.any():
+            raise DataError(
+                f"{reader.where} line {rows.lines[int(other.argmax())]}: all values from 0 to 1, "
+                "while other rows go up to 255; wanted one scale for the file"
+            )
+    assert reader.shape is not None
+    return np.rint(values * scale).astype(np.uint8).reshape(-1, *reader.shape)
+
+
+def read_labels(store: Store, name: str) -> list[tuple[str, str]]:
+    """(label, where) of each row. Whole numbers are written as such: 1.0 is 1. Raises DataError."""
+    where = str(store.root / name)
+    with reading(where), store.open(name) as file:
+        texts = list(_texts(file, where, LABELS_LINE, most=LARGEST_TABLE))
+    if not texts:
+        raise DataError(f"{where}: wanted a label for each row of pixels, found an empty file")
+    separator = sniff(texts[0][1])
+    rows = [
+        (number, [cell.strip() for cell in next(csv.reader([text], delimiter=separator))])
+        for number, text in texts
+    ]
+    header, width = rows[0][1], len(rows[0][1])
+    columns = [i for i, cell in enumerate(header) if cell.casefold() in LABEL_COLUMNS]
+    place = columns[0] if len(columns) == 1 else 0
+    if columns:
+        rows = rows[1:]
+    elif width == 1 and not _is_number(header[0]) and all(_is_number(r[0]) for _, r in rows[1:]):
+        rows = rows[1:]  # a header of another name over numbers
+    if len(columns) > 1 or (width > 1 and not columns):
+        raise DataError(
+            f"{where}: wanted one column of labels, found {width}; leave only that one, or head "
+            "it label"
+        )
+    labels = []
+    for number, cells in rows:
+        if len(cells) != width or not cells[place]:
+            raise DataError(f"{where} line {number}: wanted a label, found {','.join(cells)!r}")
+        labels.append((whole(cells[place]), f"{where} line {number}"))
+    return labels
+
+
+def _texts(
+    file: BinaryIO, where: str, longest: int, *, most: int | None = None
+) -> Iterator[tuple[int, str]]:
+    """Line numbers and lines that are not blank."""
+    for number, line in lines_of(file, where, longest=longest, most=most):
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where} line {number}: wanted numbers in UTF-8 text") from error
+        if text:
+            yield number, text
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def whole(cell: str) -> str:
+    """A whole number however it is written, else the text as it is."""
+    if _is_number(cell) and (value := float(cell)).is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return cell

@@ -1,0 +1,165 @@
+"""CSV as a stream of lines: bounded memory whatever the file claims to be, errors with a line."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import BinaryIO
+
+from mobileclf.errors import DataError
+
+PIECE = 1 << 20
+LONGEST_LINE = 1 << 20
+# A table of file names is held in memory as a whole: about a gigabyte at the most.
+LARGEST_TABLE = 1 << 28
+MOST_ROWS = 2_000_000
+DELIMITERS = ",;\t"
+BOMS = (b"\xff\xfe", b"\xfe\xff")
+BOM = b"\xef\xbb\xbf"
+# The usual names of a column with what a picture shows.
+LABEL_COLUMNS = frozenset(
+    "label labels class classname class_name class_label target species category breed".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A CSV with a header. where: for messages. columns: as written, spaces around them gone.
+    rows: (line number, one cell for each column), blank lines left out."""
+
+    where: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[str, ...]], ...]
+
+    def column(self, name: str) -> int | None:
+        """The place of a column: by its name, else by its name whatever the case."""
+        if name in self.columns:
+            return self.columns.index(name)
+        lower = [column.casefold() for column in self.columns]
+        return lower.index(name.casefold()) if name.casefold() in lower else None
+
+
+def lines_of(
+    stream: BinaryIO, where: str, *, longest: int = LONGEST_LINE, most: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line without its end) of a text file, read in pieces.
+
+    longest, most: bytes of a line, and of the file. Raises DataError for longer ones and for
+    what is no UTF-8 text by its first bytes or a NUL anywhere; at most `longest` and a piece are
+    held.
+    """
+    number, rest, size = 0, b"", 0
+    while piece := stream.read(PIECE):
+        if not size:
+            if piece.startswith(BOMS):
+                raise DataError(f"{where}: wanted UTF-8 text, found UTF-16; save it as CSV UTF-8")
+            piece = piece.removeprefix(BOM)
+        size += len(piece)
+        if b"\0" in piece:
+            raise DataError(f"{where}: wanted CSV text, found NUL bytes; make the file again")
+        if most is not None and size > most:
+            raise DataError(f"{where}: wanted a table of at most {most} bytes, found more")
+        *whole, rest = (rest + piece).replace(b"\r\n", b"\n").split(b"\n")
+        for line in whole:
+            number += 1
+            if len(line) > longest:
+                raise DataError(_too_long(where, number, longest))
+            yield number, line
+        if len(rest) > longest:
+            raise DataError(_too_long(where, number + 1, longest))
+    if rest:
+        yield number + 1, rest.removesuffix(b"\r")
+
+
+def _too_long(where: str, number: int, longest: int) -> str:
+    return f"{where} line {number}: wanted a line of at most {longest} bytes, found a longer one"
+
+
+def read_table(stream: BinaryIO, where: str) -> Table:
+    """A whole CSV with a header. Raises DataError for one that is empty or too large, and with
+    the line for a row of another length or one that is no UTF-8."""
+    texts = _texts(stream, where)
+    above = 0
+    first = next(texts, None)
+    while first is not None and not first.strip():
+        above, first = above + 1, next(texts, None)
+    if first is None:
+        raise DataError(f"{where}: wanted a CSV with a header, found an empty file")
+    reader = csv.reader(chain([first], texts), delimiter=sniff(first), strict=True)
+    rows: list[tuple[int, tuple[str, ...]]] = []
+    columns: tuple[str, ...] = ()
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not columns:
+                columns = tuple(cell.strip() for cell in cells)
+                while not columns[-1]:
+                    columns = columns[:-1]
+                continue
+            while len(cells) > len(columns) and not cells[-1].strip():
+                cells.pop()
+            if len(cells) != len(columns):
+                raise DataError(
+                    f"{where} line {above + reader.line_num}: wanted {len(columns)} cells as in "
+                    f"the header, found {len(cells)}"
+                )
+            if len(rows) == MOST_ROWS:
+                raise DataError(f"{where}: wanted at most {MOST_ROWS} rows, found more")
+            rows.append((above + reader.line_num, tuple(cells)))
+    except csv.Error as error:
+        line = above + reader.line_num
+        raise DataError(f"{where} line {line}: not readable as CSV ({error})") from error
+    return Table(where=where, columns=columns, rows=tuple(rows))
+
+
+def read_header(stream: BinaryIO, where: str, *, longest: int = LONGEST_LINE) -> tuple[str, ...]:
+    """The cells of the first line that is not blank. Raises DataError."""
+    texts = _texts(stream, where, longest=longest)
+    first = next((text for text in texts if text.strip()), None)
+    if first is None:
+        raise DataError(f"{where}: wanted a CSV with a header, found an empty file")
+    return tuple(cell.strip() for cell in next(csv.reader([first], delimiter=sniff(first))))
+
+
+def sniff(header: str) -> str:
+    """What stands between the cells: of `,`, `;` and tab the one that is there most often."""
+    outside = "".join(header.split('"')[::2])
+    return max(DELIMITERS, key=lambda delimiter: (outside.count(delimiter), delimiter == ","))
+
+
+def one_column(
+    columns: Sequence[str], usual: frozenset[str], given: str | None, where: str, flag: str
+) -> int | None:
+    """The place of the column that is `given`, else of the one with a usual name; None when
+    there is none of these. Raises DataError for a given one that is not there, and for two."""
+    lower = [column.casefold().replace(" ", "_").replace("-", "_") for column in columns]
+    if given is not None:
+        found = [i for i, column in enumerate(columns) if column == given] or [
+            i for i, column in enumerate(columns) if column.casefold() == given.casefold()
+        ]
+    else:
+        found = [i for i, column in enumerate(lower) if column in usual]
+    if len(found) == 1:
+        return found[0]
+    if given is not None or found:
+        wanted = f"one column {given!r}" if given is not None else f"one column for {flag}"
+        raise DataError(
+            f"{where}: wanted {wanted}, found {len(found) or 'none'} among "
+            f"{', '.join(map(repr, columns))}; say which with {flag}"
+        )
+    return None
+
+
+def _texts(stream: BinaryIO, where: str, *, longest: int = LONGEST_LINE) -> Iterator[str]:
+    """Lines with their ends, as the csv module wants them."""
+    for number, line in lines_of(stream, where, longest=longest, most=LARGEST_TABLE):
+        try:
+            yield line.decode("utf-8") + "\n"
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{where} line {number}: wanted UTF-8 text, found byte {line[error.start]:#04x}; "
+                "save it as CSV UTF-8"
+            ) from error

@@ -1,0 +1,102 @@
+"""Options that are more than one value spelled in one text: heads, fits, shapes, augmentations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+OUTPUTS = ("softmax", "sigmoid")
+HIDDEN_UNITS = 64
+# Largest value and unit of each augmentation; 0: it takes none.
+AUGMENTATIONS = {
+    "flip": (0.0, ""),
+    "vertical-flip": (0.0, ""),
+    "rotate": (180.0, "degrees"),
+    "zoom": (0.9, "of the size"),
+    "shear": (60.0, "degrees"),
+    "translate": (0.9, "of the size"),
+    "brightness": (1.0, "of 255"),
+    "contrast": (0.9, "of the contrast"),
+}
+# `seeds` is what the projects that this tool grew from all used. Their 0.2 for shear is 0.2
+# degrees, as Keras' ImageDataGenerator reads it, and hardly moves a pixel.
+SEEDS = "flip,shear=0.2,zoom=0.2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """Hidden layers after the backbone, by units, and what the last layer is trained as."""
+
+    units: tuple[int, ...]
+    output: str
+
+
+def head_of(text: str) -> Head:
+    """`64,32` two hidden layers; `0` none; `sigmoid` or `softmax` may end it. Raises UsageError."""
+    words = [word.strip() for word in text.split(",")]
+    output = words.pop() if words[-1] in OUTPUTS else OUTPUTS[0]
+    if words == ["0"]:
+        return Head(units=(), output=output)
+    if not all(word.isascii() and word.isdigit() and 1 <= int(word) <= 8192 for word in words):
+        raise UsageError(
+            f"--head {text!r}: wanted units of the hidden layers (64 or 64,32; 0 for none) "
+            "and, at the end, softmax or sigmoid"
+        )
+    return Head(units=tuple(map(int, words)) or (HIDDEN_UNITS,), output=output)
+
+
+def fits_of(text: str) -> tuple[int, ...]:
+    """Most epochs of each fit: `40`, or `20+10` for two, one after the other. UsageError."""
+    words = [word.strip() for word in text.split("+")]
+    if not all(word.isascii() and word.isdigit() and 1 <= int(word) <= 10_000 for word in words):
+        raise UsageError(
+            f"--epochs {text}: wanted a whole number from 1 to 10000, or several as in 20+10"
+        )
+    return tuple(map(int, words))
+
+
+def shape_of(text: str) -> tuple[int, int, int]:
+    """(height, width, channels) of `100,100,3`. Raises UsageError."""
+    words = [word.strip() for word in text.split(",")]
+    fits = len(words) == 3 and all(word.isascii() and word.isdigit() for word in words)
+    height, width, channels = map(int, words) if fits else (0, 0, 0)
+    if not (1 <= height <= 4096 and 1 <= width <= 4096 and channels in (1, 3)):
+        raise UsageError(
+            f"--shape {text!r}: wanted height,width,channels as in 100,100,3 with 1 or 3 channels"
+        )
+    return height, width, channels
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """The names in `cat,dog`. Raises UsageError when one is empty or there twice."""
+    names = tuple(word.strip() for word in text.split(","))
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
+        raise UsageError(f"--classes {text!r}: wanted two or more different names as in cat,dog")
+    return names
+
+
+def augmentations_of(text: str) -> tuple[tuple[str, float], ...]:
+    """(name, value) of each in `flip,rotate=15`, in the order of AUGMENTATIONS; `none` is
+    none, `seeds` is SEEDS and may have others beside it. Raises UsageError."""
+    if text.strip() == "none":
+        return ()
+    found: dict[str, float] = {}
+    for word in text.replace("seeds", SEEDS).split(","):
+        name, equals, value = (part.strip() for part in word.partition("="))
+        most, unit = AUGMENTATIONS.get(name, (None, ""))
+        try:
+            amount = float(value) if equals else 0.0
+        except ValueError:
+            amount = -1.0
+        sound = most is not None and (0 < amount <= most if most else not equals)
+        if not sound:
+            wanted = ", ".join(f"{n}=…" if high else n for n, (high, _) in AUGMENTATIONS.items())
+            bound = f" ({name}: up to {most:g} {unit})" if most else ""
+            raise UsageError(
+                f"--augment {word.strip()!r}: wanted none, seeds, or some of {wanted}{bound}"
+            )
+        if name in found:
+            raise UsageError(f"--augment {text!r}: {name} is there twice")
+        found[name] = amount
+    return tuple((name, found[name]) for name in AUGMENTATIONS if name in found)
