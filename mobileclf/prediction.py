@@ -9,9 +9,8 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -22,46 +21,17 @@ from . import chatter, parallel
 from .decision import Classes, Decision, decision_file, decision_score, verdicts
 from .errors import DataError, UsageError
 from .golden import Judge
-from .images.load import ImageSpec, load
+from .images.load import ImageSpec
+from .pictures import Picture, Pictures, is_csv, load_picture, pictures_of
 from .records import Record, read_json, sha256_file
-from .source.image_csv import IdRow, read_rows
-from .source.store import Store, open_store
 
 SCHEMA = 1
 NO_VERDICT = "no verdict"
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".heic", ".heif")
-    + (".tif", ".tiff", ".avif")  # refused with a reason, not passed over in silence
-)
 TOP = 3
 COLUMNS = ("path", "label", "score", "group_score", "verdict") + tuple(
     column for i in range(1, TOP + 1) for column in (f"top{i}", f"top{i}_score")
 )
 COLUMNS += ("problem",)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One image to label. path: as rows show it. name: in the store at place `store`, or for None
-    the path of a file of its own. id: as the CSV that names it has it, else None. problem: why
-    there is nothing to read, found without opening it."""
-
-    path: str
-    name: str = ""
-    store: int | None = None
-    id: str | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """What is to be labelled, in order. stores: of zips and of CSVs' images. roots: what must be
-    in sight of every worker. id_column: header of the last CSV's ids."""
-
-    rows: tuple[Picture, ...]
-    stores: tuple[Store, ...]
-    roots: tuple[Path, ...]
-    id_column: str = ""
 
 
 def predict(
@@ -87,7 +57,7 @@ def predict(
     given = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
     with _quiet(verbose):
         record = read_bundle(Path(bundle))
-        found = _pictures(given, image_folder, image_column)
+        found = pictures_of(given, image_folder, image_column)
         return _predict(Path(bundle), record, found, cluster)
 
 
@@ -108,12 +78,12 @@ def submit(
     has no image or one that cannot be read: a file with holes is worth nothing.
     """
     given = [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
-    if len(given) != 1 or not _is_csv(given[0]):
+    if len(given) != 1 or not is_csv(given[0]):
         shown = ", ".join(map(str, given))
         raise UsageError(f"--submission: wanted one CSV as IMAGES and nothing else, found {shown}")
     with _quiet(verbose):
         record = read_bundle(Path(bundle))
-        found = _pictures(given, image_folder, image_column)
+        found = pictures_of(given, image_folder, image_column)
         if label_column == found.id_column:
             raise UsageError(
                 f"--label-column {label_column!r}: {given[0]} has its ids in the column of that "
@@ -175,7 +145,7 @@ def _predict(folder: Path, record: Record, pictures: Pictures, cluster: str | No
     _check_golden(folder, golden, set(record["files"]), judge)
     rows: list[Record] = []
     loaded = parallel.each(
-        partial(_load, spec, pictures.stores),
+        partial(load_picture, spec, pictures.stores),
         pictures.rows,
         "predict",
         cluster=cluster,
@@ -278,90 +248,6 @@ def _check_golden(
                 f"{', '.join(other)}; the bundle was changed, or this runtime is not "
                 "the one that it was proven on: export it again"
             )
-
-
-def _pictures(
-    given: Sequence[Path], image_folder: Path | None, image_column: str | None
-) -> Pictures:
-    """Every image that is asked for. Raises DataError and UsageError."""
-    rows: list[Picture] = []
-    stores: list[Store] = []
-    roots: dict[Path, Path] = {}
-    id_column = ""
-    tables = [path for path in given if _is_csv(path)]
-    for flag, value in {"--images": image_folder, "--image-column": image_column}.items():
-        if value is not None and not tables:
-            raise UsageError(f"{flag} {value}: it is for the images of a CSV, and none is given")
-    for path in given:
-        # Workers elsewhere have another working directory.
-        full = path.absolute()
-        if path.is_dir():
-            files = sorted(
-                p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES
-            )
-            if not files:
-                raise DataError(f"{path}: wanted images in this folder, found none")
-            rows += [Picture(path=str(file), name=str(file.absolute())) for file in files]
-        elif not path.exists():
-            raise DataError(
-                f"{path}: wanted an image, a folder, a zip or a CSV, found nothing there"
-            )
-        elif _is_csv(path):
-            shown = path.parent if image_folder is None else image_folder
-            table, photos = open_store(full.parent), open_store(shown.absolute())
-            found = read_rows(table, path.name, image_column, photos)
-            if not found.rows:
-                raise DataError(f"{path}: wanted rows, found only a header")
-            id_column = found.column
-            rows += [_named(row, shown, len(stores)) for row in found.rows]
-            stores.append(photos)
-            full = photos.root
-        elif path.suffix.lower() == ".zip":
-            store = open_store(full)
-            names = [n for n in store.names() if PurePosixPath(n).suffix.lower() in SUFFIXES]
-            if not names:
-                raise DataError(f"{path}: wanted images in this zip, found none")
-            problems = store.problems()
-            rows += [
-                Picture(
-                    path=f"{path}/{name}", name=name, store=len(stores),
-                    problem=problems.get(name, ""),
-                )
-                for name in names
-            ]  # fmt: skip
-            stores.append(store)
-        else:
-            rows.append(Picture(path=str(path), name=str(full)))
-            # One file stands for all that are given from its folder.
-            roots.setdefault(full.parent, full)
-            continue
-        roots[full] = full
-    return Pictures(
-        rows=tuple(rows), stores=tuple(stores), roots=tuple(roots.values()), id_column=id_column
-    )
-
-
-def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() == ".csv"
-
-
-def _named(row: IdRow, root: Path, store: int) -> Picture:
-    path = str(root / row.name) if row.name else row.id
-    return Picture(path=path, name=row.name, store=store, id=row.id, problem=row.problem)
-
-
-def _load(spec: ImageSpec, stores: Sequence[Store], picture: Picture) -> NDArray[np.uint8] | str:
-    """The model's input, uint8 (height, width, channels), or why there is none."""
-    try:
-        if picture.problem:
-            raise DataError(picture.problem)
-        if picture.store is None:
-            return load(Path(picture.name).read_bytes(), spec)
-        return load(stores[picture.store].read(picture.name), spec)
-    except (OSError, ValueError) as error:
-        return f"{picture.path}: cannot be read ({getattr(error, 'strerror', error)})"
-    except DataError as error:
-        return f"{picture.path}: {error}"
 
 
 def _row(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobileclf import cli, prediction
+from mobileclf import cli, pictures, prediction
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images.load import ImageSpec
 from mobileclf.prediction import as_csv, predict, submit
@@ -417,5 +417,5 @@ def test_a_cluster_reads_what_this_machine_reads(
         patch.chdir(tmp_path)  # the workers stay where they were started
         here = predict(bundle, images)
         assert [row["label"] for row in here].count(None) == 3
-        patch.setattr(prediction, "load", None)  # nothing is read here
+        patch.setattr(pictures, "load", None)  # nothing is read here
         assert predict(bundle, images, cluster=address) == here
