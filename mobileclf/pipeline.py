@@ -37,8 +37,12 @@ CONFIG_RECORD = "config.json"
 LOG = "run.log"
 
 # Rough cost of one photo through the network, forward, on two cores at the usual size: seconds.
-_FORWARD = {"inception_v3": (0.06, 299), "mobilenet_v2": (0.015, 224), "small_cnn": (0.001, 64),
-            "plain_cnn": (0.001, 64)}  # fmt: skip
+_FORWARD = {
+    "inception_v3": (0.06, 299),
+    "mobilenet_v2": (0.015, 224),
+    "small_cnn": (0.001, 64),
+    "plain_cnn": (0.001, 64),
+}
 # How many times a stage takes each photo through the network, and what it takes besides: minutes.
 _PASSES = {"train": (3.0, 0.3), "quantize": (4.0, 0.7), "convert": (0.0, 0.7), "score": (3.0, 0.2)}
 
@@ -249,7 +253,8 @@ def _minutes(settings: Settings, name: str, photos: int) -> float:
         # Forward and backward through the whole network, for the photos that train.
         passes = 3.0 * settings.train_share * sum(fits_of(settings.epochs))
     elif name == "train":
-        passes = settings.train_share * settings.views + 0.2
+        views = settings.views if settings.augment != "none" else 1
+        passes = settings.train_share * views + 0.2
     if name == "quantize":
         passes += 4.0 * settings.fine_tune_epochs
     return passes * once + besides

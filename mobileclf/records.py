@@ -12,9 +12,10 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import DataError, EnvironmentProblem
 
@@ -54,17 +55,17 @@ def sha256_json(value: object) -> str:
     return sha256_bytes(canonical(value))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is either whole under its name or not there at all.
-
-    Raises EnvironmentProblem when the place cannot be written.
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which is whole under its name once the block is left well; else what was
+    there stays. Raises EnvironmentProblem when the place cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
@@ -77,6 +78,12 @@ def write_bytes(path: Path, data: bytes) -> None:
             f"cannot write {path}: {error.strerror or error}; "
             "choose another folder or free space and permissions"
         ) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file, as `new_file`."""
+    with new_file(path) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -288,7 +288,7 @@ def test_a_disk_that_is_full_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pixel_csv.os, "fsync", full)
+        patch.setattr("mobileclf.records.os.fsync", full)
         with pytest.raises(EnvironmentProblem, match="pixels.zip: No space left on device"):
             index(root)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["pixels.zip"]

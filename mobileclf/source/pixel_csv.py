@@ -9,9 +9,7 @@ Values are 0..255 or 0..1, which the whole file decides. Read in pieces of a few
 from __future__ import annotations
 
 import io
-import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +22,8 @@ from PIL import Image
 
 from mobileclf import progress
 from mobileclf.config import Settings
-from mobileclf.errors import DataError, EnvironmentProblem
+from mobileclf.errors import DataError
+from mobileclf.records import new_file
 from mobileclf.spelling import shape_of
 
 from .groups import CLASSES_FILE, Groups, check_labels, find_groups, label_names
@@ -272,27 +271,7 @@ def _write_picture(pictures: zipfile.ZipFile, name: str, pixels: NDArray[np.uint
 
 @contextmanager
 def _new_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip that is whole under its name when the block is left well, and else not there.
-
-    Raises EnvironmentProblem when the place cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                    archive.comment = OWN_ZIP
-                    yield archive
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"cannot write {path}: {error.strerror or error}; "
-            "choose another folder or free space and permissions"
-        ) from error
+    """A zip that is there, whole, once the block is left well."""
+    with new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = OWN_ZIP
+        yield archive
