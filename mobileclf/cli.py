@@ -72,7 +72,7 @@ TABLE: dict[str, Option] = {
     "channels": _option("train", "3 for colour, 1 for grey [3]."),
     "head": _option("train", "Hidden units, as 64,32; sigmoid at the end for two classes [64]."),
     "dropout": _option("train", "Share dropped before the head [0.3 on frozen features, else 0]."),
-    "augment": _option("train", "none, seeds, or a list as flip,rotate=15,zoom=0.2 [flip]."),
+    "augment": _option("train", "none, seeds, or a list as flip,zoom=0.2 [flip, or more]."),
     "views": _option("train", "Augmented views of each photo for frozen features [2]."),
     "class_weights": _option("train", "none, or balanced: rare classes weigh more [none]."),
     "epochs": _option("train", "Most epochs of training; 20+10 for two fits [40]."),
@@ -88,7 +88,7 @@ TABLE: dict[str, Option] = {
     "io": _option("convert", "Type at input and output: uint8, int8 or float32 [uint8]."),
     "max_drop": _option("parity", "Largest drop of accuracy, as a fraction [0.01]."),
     "require_proof": _option("parity", "Exit 3 also when the test photos are too few [no]."),
-    "golden_from": _option("bundle", "Folder of photos for the golden cases [drawn ones]."),
+    "golden_from": _option("bundle", "Folder or zip of photos for the golden cases [drawn ones]."),
     "seed": _option("dataset", "Seed of everything random [0]."),
 }
 TYPES: dict[str, Any] = {"Path": Path, "str": str, "int": int, "float": float, "bool": bool}
@@ -285,7 +285,7 @@ _command(
     },
 )
 for _name, _summary in {
-    "train": "Train the float model: transfer learning, or small_cnn from random weights.",
+    "train": "Train the float model: transfer learning, or a small network from random weights.",
     "quantize": "Make the int8 candidates from the float model.",
     "convert": "Write one audited .tflite for each candidate.",
     "score": "Score every variant on the validation, threshold and test photos.",

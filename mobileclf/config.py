@@ -131,6 +131,19 @@ class Settings:
         return "demo" if self.data is None else "real"
 
 
+# What was given, or filled in, beside one value of a setting is nothing for another of it.
+_OF_DATA = (
+    "form", "images", "image_column", "label_column", "shape", "classes", "groups", "group_by",
+    "channels", "harmful",
+)  # fmt: skip
+_OF_RECIPES = tuple({name for recipe in RECIPES.values() for name in recipe})
+BELONGS: Mapping[str, tuple[str, ...]] = {
+    "data": _OF_DATA,
+    "recipe": ("weights", "image_size", "channels", "augment", "dropout", *_OF_RECIPES),
+    "backbone": ("weights", "image_size", "augment", "dropout"),
+    "weights": ("augment", "dropout"),
+}
+
 OPTIONS = tuple(field.name for field in fields(Settings))
 
 
@@ -199,7 +212,9 @@ def make_settings(
 ) -> Settings:
     """Settings from flags (None: not given) over `configured` over a recipe over `base`.
 
-    Raises UsageError for an unknown name, a wrong type or a value out of range.
+    base: what a run was made with. Where another value is given now, what BELONGS to the one in
+    `base` is left out; a recipe that it was made with is in it already. Raises UsageError for an
+    unknown name, a wrong type or a value out of range.
     """
     given = configured(config)
     for name, value in flags.items():
@@ -208,8 +223,19 @@ def make_settings(
         if value is not None:
             given[name] = _checked(name, value, option_name(name))
     values = {name: _checked(name, value, "run") for name, value in (base or {}).items()}
-    values |= RECIPES.get(str(given.get("recipe")), {})
-    return resolve(Settings(**values | given))
+    changed = {name for name in given if not _same(given[name], values.get(name))}
+    gone = {name for other in changed for name in BELONGS.get(other, ())}
+    recipe = RECIPES.get(given.get("recipe") or values.get("recipe") or "", {})
+    kept = {name: value for name, value in values.items() if name not in gone}
+    fresh = recipe if "recipe" in changed else {k: v for k, v in recipe.items() if k in gone}
+    return resolve(Settings(**{**kept, **fresh, **given}))
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values of a setting are the same: a path is, however it is spelled."""
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.resolve() == other.resolve()
+    return one == other
 
 
 def resolve(settings: Settings) -> Settings:

@@ -20,12 +20,23 @@ from . import progress
 from .decision import NOT_SURE, Classes, Decision, decision_score, possible_verdicts, verdicts
 from .errors import DataError, ProofError
 from .images import sample
-from .images.load import ImageSpec, decode, decoded_bytes, resize
+from .images.load import (
+    ImageSpec,
+    decode,
+    decoded_bytes,
+    orientation,
+    resize,
+    stored,
+    upright,
+)
 from .records import sha256_bytes
+from .source.store import open_store
 
 FEWEST = 4
+ENOUGH = 64  # of a user's pictures, once every verdict is among them
 DRAWINGS = 12  # of each drawn class, looked through before any search
-SEARCH_STEPS = 1500
+# Tries of one search from a picture, and from a blank, of which there are many.
+LONG_SEARCH, SHORT_SEARCH, SHORT_SEARCHES = 1500, 150, 20
 # Sizes of the drawn cases (width, height): wide, tall, square and one that is scaled up.
 SIZES = ((320, 240), (240, 320), (256, 256), (48, 36))
 ORIENTATION = 0x0112
@@ -99,22 +110,29 @@ def drawn(judge: Judge, seed: int) -> list[Case]:
     return _fill_up(chosen, rest)
 
 
-def from_photos(judge: Judge, folder: Path) -> list[Case]:
-    """Cases from a user's pictures, all metadata but the orientation taken out of them.
+def from_photos(judge: Judge, source: Path) -> list[Case]:
+    """Cases from a user's pictures in a folder or zip, all metadata but the orientation taken
+    out of them.
 
     One for each verdict, then more up to FEWEST. Raises DataError when the pictures do not give
     every verdict.
     """
-    paths = pictures_in(folder)
-    cases = []
-    for path in progress.track(paths, "golden cases", len(paths)):
-        cases.append(judge.case(*_stripped(path, judge.spec)))
+    store, names = open_store(source), pictures_in(source)
+    wanted = possible_verdicts(judge.classes, judge.decision)
+    cases: list[Case] = []
+    for name in progress.track(names, "golden cases", len(names)):
+        try:
+            cases.append(judge.case(*_stripped(store.read(name), name, judge.spec)))
+        except DataError as error:
+            raise DataError(f"{source / name}: {error}") from error
+        if len(cases) >= ENOUGH and {case.verdict for case in cases}.issuperset(wanted):
+            break
     chosen: list[Case] = []
-    for verdict in possible_verdicts(judge.classes, judge.decision):
+    for verdict in wanted:
         having = [case for case in cases if case.verdict == verdict]
         if not having:
             raise DataError(
-                f"--golden-from {folder}: wanted a picture with the verdict {verdict!r}, "
+                f"--golden-from {source}: wanted a picture with the verdict {verdict!r}, "
                 f"found none among {len(cases)}; add one"
             )
         chosen.append(having[0])
@@ -122,15 +140,15 @@ def from_photos(judge: Judge, folder: Path) -> list[Case]:
     return _fill_up(chosen, rest)
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The JPEG and PNG files under a user's folder, sorted. Raises DataError under FEWEST."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if len(paths) < FEWEST:
+def pictures_in(source: Path) -> list[str]:
+    """The JPEG and PNG files in a user's folder or zip, sorted. Raises DataError under FEWEST."""
+    names = [name for name in open_store(source).names() if name.lower().endswith(SUFFIXES)]
+    if len(names) < FEWEST:
         raise DataError(
-            f"--golden-from {folder}: wanted a folder with at least {FEWEST} JPEG or PNG "
-            f"pictures, found {len(paths)}"
+            f"--golden-from {source}: wanted a folder or zip with at least {FEWEST} JPEG or PNG "
+            f"pictures, found {len(names)}"
         )
-    return paths
+    return names
 
 
 def _fill_up(chosen: list[Case], rest: list[Case]) -> list[Case]:
@@ -169,26 +187,38 @@ def _encoded(picture: Image.Image, suffix: str, *, turned: bool = False) -> tupl
 
 
 def _search(judge: Judge, verdict: str, cases: list[Case], seed: int) -> Case:
-    """Paint ellipses on a picture, keeping what brings its outputs nearer to `verdict`."""
-    best = max(cases, key=lambda case: _nearness(judge, case, verdict))
-    picture = decode(best.data, judge.spec)
+    """Paint shapes on a picture, keeping what brings its outputs nearer to `verdict`.
+
+    From the nearest pictures first; then from none, on black and on white: outputs of 0 show no
+    way, and a digit is a few strokes.
+    """
     rng = np.random.default_rng([seed, 1])
-    for _ in progress.track(range(SEARCH_STEPS), f"a picture that is {verdict}", SEARCH_STEPS):
-        painted = _painted(picture, rng)
-        case = judge.case(*_encoded(painted, ".png"))
-        if case.verdict == verdict:
-            return case
-        if _nearness(judge, case, verdict) >= _nearness(judge, best, verdict):
-            best, picture = case, painted
+    near = sorted(cases, key=lambda case: -_nearness(judge, np.array([case.output]), verdict))
+    starts = [(decode(case.data, judge.spec), LONG_SEARCH) for case in near[:2]]
+    blanks = [Image.new("RGB", SIZES[2], colour) for colour in ("black", "white")]
+    starts += [(blank, SHORT_SEARCH) for blank in blanks * SHORT_SEARCHES]
+    tries = sum(steps for _, steps in starts)
+    with progress.bar(f"a picture that is {verdict}", tries) as shown:
+        for start, steps in starts:
+            picture, best = start, -np.inf
+            for _ in range(steps):
+                shown.advance(shown.task_ids[0])
+                painted = _painted(picture, rng)
+                quanta = judge.score(resize(painted, judge.spec)[np.newaxis])
+                if verdicts(quanta, judge.classes, judge.decision)[0] == verdict:
+                    return judge.case(*_encoded(painted, ".png"))
+                nearness = _nearness(judge, quanta, verdict)
+                if nearness >= best:
+                    picture, best = painted, nearness
     raise ProofError(
         f"bundle: wanted a golden picture with the verdict {verdict!r}, found none in "
-        f"{SEARCH_STEPS} tries; give photos that have it with --golden-from FOLDER"
+        f"{tries} tries; give a folder or zip of photos that have it with --golden-from (a run "
+        "on pixel CSVs keeps its own in pixels.zip)"
     )
 
 
-def _nearness(judge: Judge, case: Case, verdict: str) -> float:
-    """How far a case's outputs are towards `verdict`; larger is nearer. In quanta."""
-    quanta = np.array([case.output])
+def _nearness(judge: Judge, quanta: NDArray[np.integer[Any]], verdict: str) -> float:
+    """How far outputs (1, labels) are towards `verdict`; larger is nearer. In quanta."""
     score = float(decision_score(quanta, judge.classes)[0])
     if verdict == judge.decision.group:
         return score
@@ -202,26 +232,33 @@ def _nearness(judge: Judge, case: Case, verdict: str) -> float:
 
 
 def _painted(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A copy with one more shape on it: an ellipse, its outline or a stroke, see-through."""
     copy = picture.copy()
     width, height = copy.size
-    x, y = rng.integers(-width // 4, width), rng.integers(-height // 4, height)
-    w, h = rng.integers(2, width), rng.integers(2, height)
+    x, y = (int(v) for v in (rng.integers(-width // 4, width), rng.integers(-height // 4, height)))
+    w, h = int(rng.integers(2, width)), int(rng.integers(2, height))
     colour = tuple(int(c) for c in rng.integers(0, 256, 3))
-    ImageDraw.Draw(copy).ellipse((int(x), int(y), int(x + w), int(y + h)), fill=colour)
-    share = float(rng.uniform(0.2, 0.9))
+    share = float(rng.uniform(0.2, 1.0))
+    pen, thick = ImageDraw.Draw(copy), int(rng.integers(1, max(2, width // 6)))
+    match int(rng.integers(3)):
+        case 0:
+            pen.ellipse((x, y, x + w, y + h), fill=colour)
+        case 1:
+            pen.ellipse((x, y, x + w, y + h), outline=colour, width=thick)
+        case _:
+            across = w if rng.integers(2) else -w
+            pen.line((x, y, x + across, y + h), fill=colour, width=thick)
     return Image.blend(picture, copy, share)
 
 
-def _stripped(path: Path, spec: ImageSpec) -> tuple[bytes, str]:
+def _stripped(data: bytes, name: str, spec: ImageSpec) -> tuple[bytes, str]:
     """A picture file without EXIF (but orientation), profile, text or thumbnail."""
-    upright = decode(path, spec)  # refuses what cannot be used, with the reason
-    if path.suffix.lower() == ".png":
-        return _encoded(upright, ".png")
-    with Image.open(path) as opened:
-        orientation = opened.getexif().get(ORIENTATION, 1)
-        clean = Image.frombytes("RGB", opened.size, opened.convert("RGB").tobytes())
+    image = stored(data, spec)  # refuses what cannot be used, with the reason
+    if name.lower().endswith(".png"):
+        return _encoded(upright(image), ".png")
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[ORIENTATION] = orientation(image)
+    clean = Image.frombytes("RGB", image.size, image.convert("RGB").tobytes())
     file = io.BytesIO()
     clean.save(file, "JPEG", quality=92, exif=exif)
     return file.getvalue(), ".jpg"

@@ -31,7 +31,8 @@ R = TypeVar("R")
 # one of its own for each), and until a worker has done its batch of items.
 CONNECT, ENTER, WORK = 10, 60, 600
 # What bears on results, besides the code of mobileclf.
-PACKAGES = ("mobileclf", "numpy", "pillow", "imagehash", "ai-edge-litert", "tflite-runtime")
+PACKAGES = ("mobileclf", "numpy", "pillow", "imagehash", "scipy", "pillow-heif",
+            "ai-edge-litert", "tflite-runtime")  # fmt: skip
 # Tasks that a worker gets in a block. Only a block's results are ever in memory: joblib hands
 # out tasks as fast as they are done, however slowly the results are taken.
 TASKS = 8

@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from .errors import DataError, UsageError
 from .images.load import ImageSpec, load
 from .source.image_csv import IdRow, read_rows
+from .source.index import PHOTO_ENDINGS
 from .source.store import FolderStore, Store, open_store
-
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".heic", ".heif")
-    + (".tif", ".tiff", ".avif")  # refused with a reason, not passed over in silence
-)
+from .source.tables import is_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +32,8 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """What is to be labelled, in order. stores: of zips and of CSVs' images. roots: what must be
-    in sight of every worker. id_column: header of the last CSV's ids."""
+    """What is to be labelled, in order. stores: of folders, zips and CSVs' images. roots: what
+    must be in sight of every worker. id_column: header of the last CSV's ids."""
 
     rows: tuple[Picture, ...]
     stores: tuple[Store, ...]
@@ -59,18 +56,11 @@ def pictures_of(
     for path in given:
         # Workers elsewhere have another working directory.
         full = path.absolute()
-        if path.is_dir():
-            files = sorted(
-                p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES
-            )
-            if not files:
-                raise DataError(f"{path}: wanted images in this folder, found none")
-            rows += [Picture(path=str(file), name=str(file.absolute())) for file in files]
-        elif not path.exists():
+        if not path.exists():
             raise DataError(
                 f"{path}: wanted an image, a folder, a zip or a CSV, found nothing there"
             )
-        elif is_csv(path):
+        if is_csv(path):
             shown = path.parent if image_folder is None else image_folder
             table, photos = open_store(full.parent), open_store(shown.absolute())
             found = read_rows(table, path.name, image_column, photos)
@@ -80,15 +70,16 @@ def pictures_of(
             rows += [_named(row, shown, len(stores)) for row in found.rows]
             stores.append(photos)
             full = photos.root
-        elif path.suffix.lower() == ".zip":
+        elif path.is_dir() or path.suffix.lower() == ".zip":
             store = open_store(full)
-            names = [n for n in store.names() if PurePosixPath(n).suffix.lower() in SUFFIXES]
+            names = [n for n in store.names() if PurePosixPath(n).suffix.lower() in PHOTO_ENDINGS]
             if not names:
-                raise DataError(f"{path}: wanted images in this zip, found none")
+                kind = "folder" if path.is_dir() else "zip"
+                raise DataError(f"{path}: wanted images in this {kind}, found none")
             problems = store.problems()
             rows += [
                 Picture(
-                    path=f"{path}/{name}", name=name, store=len(stores),
+                    path=str(path / name), name=name, store=len(stores),
                     problem=problems.get(name, ""),
                 )
                 for name in names
@@ -107,7 +98,7 @@ def pictures_of(
 
 def is_csv(path: Path) -> bool:
     """Whether a path is taken for a CSV: by its ending."""
-    return path.suffix.lower() == ".csv"
+    return is_table(path.name) and not path.is_dir()
 
 
 def _named(row: IdRow, root: Path, store: int) -> Picture:

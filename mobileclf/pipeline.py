@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from . import chatter, progress
-from .config import OPTIONS, Settings, as_record, configured, make_settings
+from .config import OPTIONS, Settings, as_record, make_settings
 from .errors import DataError, EnvironmentProblem, MobileclfError, ProofError, UsageError
 from .records import Record, read_json, write_json
 from .run import Stage, bring_up_to_date, inputs_of, is_current
-from .spelling import fits_of
+from .spelling import fits_of, head_of
 
 STAGES = (
     "dataset",
@@ -62,20 +62,14 @@ def settings_for(
     with the photos that `dataset SOURCE --name x` was given. Raises UsageError.
     """
     settings = make_settings(options, config=config)
-    given = {name for name, value in options.items() if value is not None} | set(configured(config))
     path = settings.run_folder / CONFIG_RECORD
     if not recall or not path.exists():
         return settings
     remembered = {k: v for k, v in read_json(path).items() if k in OPTIONS and v is not None}
-    # A run folder that was moved is where it is now; and what was filled in for one network or
-    # way of training is none of another's.
-    dropped: set[str] = set()
-    if given & {"backbone", "recipe"}:
-        dropped |= {"weights", "image_size"}
-    if given & {"backbone", "recipe", "weights"}:
-        dropped |= {"augment", "dropout"}
-    kept = {k: v for k, v in remembered.items() if k not in dropped}
-    return make_settings(options, config=config, base={**kept, "run": settings.run_folder})
+    # A run folder that was moved is where it is now; a cluster is there for one command.
+    base = {**remembered, "run": settings.run_folder}
+    base.pop("cluster", None)
+    return make_settings(options, config=config, base=base)
 
 
 def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> Record:
@@ -93,14 +87,15 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
     folder = settings.run_folder
     _writable(folder)
     with _locked(folder), chatter.led_to(None if verbose else folder / LOG):
-        _say_plan(settings, names)
+        inputs = _say_plan(settings, names)
         record: Record = {}
         for name in names:
-            record = bring_up_to_date(stage(name), settings)
+            record = bring_up_to_date(stage(name), settings, inputs if name == "dataset" else None)
             if name == "dataset":
+                _check_warnings(settings, record)
                 _check_rest(settings, record, stage_name)
                 # Only now: later commands on this run go on with these, so they must be sound.
-                write_json(folder / CONFIG_RECORD, as_record(settings))
+                write_json(folder / CONFIG_RECORD, _remembered(settings))
             elif name == "score":
                 _check_learnt(folder)
             elif name == "parity":
@@ -113,6 +108,19 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
 
                 bundle.place(settings)
     return record
+
+
+def _remembered(settings: Settings) -> Record:
+    """The settings for later commands, which may be given in another working directory."""
+    here = {
+        name: str(path.absolute())
+        for name in ("data", "images", "groups", "golden_from")
+        if (path := getattr(settings, name)) is not None and path.exists()
+    }
+    weights = Path(str(settings.weights))
+    if weights.is_file():
+        here["weights"] = str(weights.absolute())
+    return {**as_record(settings), **here}
 
 
 def _check_learnt(folder: Path) -> None:
@@ -129,9 +137,18 @@ def _check_learnt(folder: Path) -> None:
     )
     if failed := [gate for gate in gates if not gate["passed"]]:
         raise ProofError(
-            "train: the float model learnt too little to ship: "
+            "train: the float model learnt too little to ship, or the test photos are too few to "
+            "show what it learnt: "
             + "; ".join(f"wanted {gate['wanted']}, found {gate['found']}" for gate in failed)
             + "; more photos, other weights or more epochs may help"
+        )
+
+
+def _check_warnings(settings: Settings, dataset: Record) -> None:
+    """Raises DataError under --strict when the data gave rise to any."""
+    if settings.strict and (warnings := dataset["warnings"]):
+        raise DataError(
+            f"--strict: wanted no warnings, found {len(warnings)}; the first: {warnings[0]}"
         )
 
 
@@ -155,6 +172,11 @@ def _check_rest(settings: Settings, dataset: Record, stage_name: str) -> None:
     if stage_name != "dataset":
         from .models.backbones import check_weights
 
+        if head_of(settings.head).output == "sigmoid" and len(dataset["labels"]) != 2:
+            raise UsageError(
+                f"--head {settings.head}: sigmoid wants two classes, found "
+                f"{len(dataset['labels'])}; use softmax"
+            )
         check_weights(settings)
 
 
@@ -200,8 +222,11 @@ def _lock(file: IO[str]) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _say_plan(settings: Settings, names: tuple[str, ...]) -> None:
-    """Print what is about to be done and how long it may take."""
+def _say_plan(settings: Settings, names: tuple[str, ...]) -> Record | None:
+    """Print what is about to be done and how long it may take.
+
+    Returns the inputs of the first stage, for which every photo was read, unless they are wrong.
+    """
     times = settings.run_folder / "times.json"
     last = read_json(times) if times.exists() else {}
     photos = _count_photos(settings)
@@ -210,23 +235,27 @@ def _say_plan(settings: Settings, names: tuple[str, ...]) -> None:
     if settings.data is None and settings.weights == "none":
         lines.append(f"  {settings.backbone} from random weights: no download; a demo, not a tool")
     todo, minutes = False, 0.0
+    first: Record | None = None
     for name in names:
         # Once one stage is made anew, what the later ones read is not known yet.
-        step = stage(name)
-        todo = todo or not _current(step, settings)
+        if not todo:
+            inputs = _inputs(stage(name), settings)
+            first = first or inputs
+            todo = inputs is None or not is_current(stage(name), settings, inputs)
         expected = last[name] / 60 if name in last else _minutes(settings, name, photos)
         minutes += expected if todo else 0
         lines.append(f"  {name:<10} {_about(expected) if todo else 'up to date'}")
     lines.append(f"  together   {_about(minutes)} on two cores" if todo else "  nothing to do")
     for line in lines:
         progress.say(line)
+    return first
 
 
-def _current(step: Stage, settings: Settings) -> bool:
+def _inputs(step: Stage, settings: Settings) -> Record | None:
     try:
-        return is_current(step, settings, inputs_of(step, settings))
+        return inputs_of(step, settings)
     except MobileclfError:
-        return False  # the stage itself will say what is wrong, in its turn
+        return None  # the stage itself will say what is wrong, in its turn
 
 
 def _about(minutes: float) -> str:

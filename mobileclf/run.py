@@ -81,15 +81,15 @@ def is_current(stage: Stage, settings: Settings, inputs: Record) -> bool:
     )
 
 
-def bring_up_to_date(stage: Stage, settings: Settings) -> Record:
+def bring_up_to_date(stage: Stage, settings: Settings, inputs: Record | None = None) -> Record:
     """The stage's record, made anew if what it stands on has changed.
 
-    Raises what the stage raises; an earlier record is gone by then, so that nothing stale is
-    read after a failure.
+    inputs: of `inputs_of`, where they were taken just now. Raises what the stage raises; an
+    earlier record is gone by then, so that nothing stale is read after a failure.
     """
     folder = settings.run_folder
     path = folder / stage.record
-    inputs = inputs_of(stage, settings)
+    inputs = inputs or inputs_of(stage, settings)
     if is_current(stage, settings, inputs):
         progress.say(f"{stage.name}: up to date")
         return read_json(path)

@@ -82,7 +82,8 @@ def augmentations_of(text: str) -> tuple[tuple[str, float], ...]:
     if text.strip() == "none":
         return ()
     found: dict[str, float] = {}
-    for word in text.replace("seeds", SEEDS).split(","):
+    words = [SEEDS if word.strip() == "seeds" else word for word in text.split(",")]
+    for word in ",".join(words).split(","):
         name, equals, value = (part.strip() for part in word.partition("="))
         most, unit = AUGMENTATIONS.get(name, (None, ""))
         try:

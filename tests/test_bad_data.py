@@ -112,7 +112,7 @@ STOPS: dict[str, str] = {
     "two_harmful_groups": "ROOT/classes.csv: wanted one harmful group, found 'good', 'bad'; put their classes in one group",
     "unknown_columns": "ROOT/train.csv: wanted a column with the photos' names (id, image, file, filename or path), found 'what', 'kind'; say which with --image-column",
     "unknown_group": "ROOT/classes.csv: no class folder or label middle; there are left, right",
-    "zip_bomb": "ROOT, photos/left/x.png: too large for a picture: 4293918720 bytes, at most 512000000 are read; take it out",
+    "zip_bomb": "ROOT, photos/left/x.png: a bomb: it claims 4293918720 bytes, more than 100 times what is in the zip of it; nothing of it is read",
     "zip_that_leads_out": "ROOT, ../../evil.png: the name leads out of the zip; nothing of it is read",
     "zip_with_a_link": "ROOT, photos/left/x.png: a link or no regular file; zip the photos themselves",
     "zip_with_an_absolute_name": "ROOT, /tmp/evil.png: the name leads out of the zip; nothing of it is read",

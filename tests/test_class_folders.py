@@ -212,8 +212,8 @@ def test_a_classes_file_names_groups_and_which_is_harmful(tmp_path: Path, inside
     for text, message in (
         ("label,group\na,Good\n", "no group for class b, c c; add a line for each"),
         ("label,group\na,x\nb,y\nc c,y\nd,y\n", "no class folder or label d; there are a, b, c c"),
-        ("label,group\na,Good\n\nb,\n", "line 4: wanted columns label,group"),
-        ("class,kind\na,Good\n", "line 2: wanted columns label,group"),
+        ("label,group\na,Good\n\nb,\n", "line 4: wanted a label and its group, found 'b' and ''"),
+        ("class,kind\na,Good\n", "csv: wanted columns label,group, found 'class', 'kind'"),
         ("label,group\na,Good\na,Bad\n", "line 3: 'a' is already in 'Good'"),
         ("label,group,harmful\na,x,1\nb,y,true\nc c,y,TRUE\n", "one harmful group, found 'x', 'y'"),
         ("label,group,harmful\na,x,1\nb,x,0\nc c,y,0\n", "line 3: group 'x' is marked harmful on"),
@@ -245,7 +245,8 @@ def test_a_file_cannot_change_the_groups_that_names_carry(tmp_path: Path) -> Non
     table.write_text("label,group\na,z\nb,z\n")
     found = index(root, groups=table)
     assert found.labels == (("a", "x"), ("b", "y"))
-    assert found.warnings == (f"--groups {table} is not used: the folder names carry the groups",)
+    # By its name alone: the record of two runs on two machines is the same.
+    assert found.warnings == ("--groups g.csv is not used: the folder names carry the groups",)
     (root / "classes.csv").write_text("label,group,harmful\na,x,\nb,y,true\n")
     found = index(root)  # yet it can say which of them is harmful
     assert found.harmful == "y" and found.warnings == ()
@@ -309,14 +310,71 @@ def test_the_fingerprint_changes_with_any_file_and_only_then(tmp_path: Path) -> 
 def test_a_wrong_path_is_found_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, str], message: str
 ) -> None:
-    monkeypatch.chdir(make(tmp_path, ["a.jpg", "d/a/1.jpg"]))
+    monkeypatch.chdir(make(tmp_path, ["a.jpg", "d/a/1.jpg", "e/1.jpg", "e/train.csv"]))
     with pytest.raises(DataError, match=message) as caught:
         forms.check_source(make_settings(flags))
     assert caught.value.exit_code == 4
-    forms.check_source(make_settings({"data": "d", "images": "d"}))
+    forms.check_source(make_settings({"data": "e", "images": "e"}))
     Path("b.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match="broken or incomplete zip"):
         forms.check_source(make_settings({"data": "b.zip"}))
+
+
+USED = {
+    "class-folders": {},
+    "csv": {"images": "i", "image_column": "id", "label_column": "label", "classes": "x,y"},
+    "pixel-csv": {"shape": "2,2,1", "classes": "x,y"},
+}
+ALL: dict[str, str] = {**USED["csv"], **USED["pixel-csv"]}
+
+
+@pytest.fixture
+def each_form(tmp_path: Path) -> Path:
+    """Data of each form, in a folder of its name."""
+    make(tmp_path / "class-folders", ["a/1.jpg", "b/2.jpg"])
+    make(tmp_path / "csv", ["i/1.jpg", "i/2.jpg"])
+    (tmp_path / "csv" / "train.csv").write_text("id,label\n1,0\n2,1\n")
+    (tmp_path / "pixel-csv").mkdir()
+    (tmp_path / "pixel-csv" / "input.csv").write_text("1,2,3,4\n5,6,7,8\n")
+    (tmp_path / "pixel-csv" / "labels.csv").write_text("0\n1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("form", USED)
+def test_an_option_of_another_form_is_wrong_usage(each_form: Path, form: str, said: bool) -> None:
+    base = {"data": each_form / form, "run": each_form / "run", "form": form if said else None}
+    forms.check_source(make_settings({**base, **USED[form]}))
+    for name in set(ALL) - set(USED[form]):
+        settings = make_settings({**base, name: ALL[name]})
+        if name == "images":
+            (each_form / form / "i").mkdir(exist_ok=True)
+        others = " or ".join(x for x in forms.FORMS if name in USED[x])
+        flag = "--" + name.replace("_", "-")
+        for ask in (forms.check_source, lambda s: forms.read_index(s, each_form / "run")):
+            with pytest.raises(UsageError) as caught:
+                ask(settings)
+            message = str(caught.value)
+            assert message.startswith(f"{flag} {ALL[name]}: it is for --form {others}, and the")
+            assert message.endswith(f"({form})") and caught.value.exit_code == 2
+
+
+def test_an_option_of_a_recipe_is_none_that_was_given(each_form: Path) -> None:
+    flags = {"data": each_form / "csv", "recipe": "seed-pixels", "form": "csv"}
+    forms.check_source(make_settings(flags))
+    with pytest.raises(UsageError, match="--shape 2,2,1: it is for --form pixel-csv"):
+        forms.check_source(make_settings({**flags, "shape": "2,2,1"}))
+
+
+def test_a_table_has_no_folders(each_form: Path) -> None:
+    flags = {"data": each_form / "csv" / "train.csv", "form": "class-folders"}
+    with pytest.raises(UsageError, match=r"--form class-folders: --data .*train.csv is a table"):
+        forms.check_source(make_settings(flags))
+
+
+def test_a_folder_may_be_named_as_tables_are(tmp_path: Path) -> None:
+    found = index(make(tmp_path / "my.csv", ["a/1.jpg", "b/2.jpg"]))
+    assert labelled(found) == {"a/1.jpg": "a", "b/2.jpg": "b"}
 
 
 def test_what_has_no_form_is_told_the_forms(tmp_path: Path) -> None:

@@ -114,6 +114,25 @@ def test_wrong_weights_are_4(run: Run, tmp_path: Path, kind: str) -> None:
     assert_one_line(done, 4, r"--weights .*weights\.h5: ")
 
 
+def test_a_sigmoid_on_three_classes_is_2_and_not_remembered(run: Run, tmp_path: Path) -> None:
+    photos(tmp_path / "data", {"a": 12, "b": 12, "c": 12})
+    done = run("train", "--data", "data", "--weights", "none", "--head", "8,sigmoid", "--run", "r")
+    assert_one_line(done, 2, "--head 8,sigmoid: sigmoid wants two classes, found 3")
+    assert not (tmp_path / "r" / "config.json").exists()
+
+
+def test_a_run_goes_on_from_another_working_directory(run: Run, tmp_path: Path) -> None:
+    photos(tmp_path / "data", {"a": 12, "b": 12})
+    assert run("dataset", "data", "--run", "r").returncode == 0
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "mobileclf", "train", "--run", "../r", "--weights", "absent.h5"],
+        cwd=tmp_path / "elsewhere", capture_output=True, text=True,
+    )  # fmt: skip
+    assert "dataset: up to date" in done.stderr
+    assert_one_line(done, 4, "--weights absent.h5: there is no such file")
+
+
 def test_imagenet_weights_without_a_network_are_5(run: Run, tmp_path: Path) -> None:
     photos(tmp_path / "data", {"a": 12, "b": 12})
     closed = dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")

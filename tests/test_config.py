@@ -84,3 +84,52 @@ def test_a_record_of_settings_makes_the_same_settings() -> None:
     settings = make_settings({"data": "d", "epochs": 3, "harmful": "x", "fp16": True})
     assert tuple(as_record(settings)) == OPTIONS
     assert make_settings(as_record(settings)) == settings
+
+
+def again(base: dict[str, Any], **given: object) -> Settings:
+    """What a command on a run gets that was made with `base`."""
+    made = as_record(make_settings(base))
+    return make_settings(given, base={k: v for k, v in made.items() if v is not None})
+
+
+def test_a_recipe_that_a_run_was_made_with_does_not_undo_its_flags() -> None:
+    Path("mobileclf.toml").write_text('recipe = "seed-digits"')
+    found = again({"data": "d", "dropout": 0.5, "seed": 7, "head": "32"})
+    assert (found.dropout, found.seed, found.head, found.channels) == (0.5, 7, "32", 1)
+
+
+def test_another_recipe_takes_all_of_the_first_away() -> None:
+    found = again({"data": "d", "recipe": "seed-digits"}, recipe="seed-mushrooms")
+    assert (found.backbone, found.channels, found.seed) == ("inception_v3", 3, 0)
+    assert (found.weights, found.image_size, found.augment) == ("imagenet", 224, "seeds")
+
+
+def test_a_backbone_in_the_file_leaves_what_the_run_was_made_with() -> None:
+    Path("mobileclf.toml").write_text('backbone = "mobilenet_v2"')
+    assert again({"data": "d", "image_size": 160}).image_size == 160
+    assert again({"data": "d", "image_size": 160}, backbone="small_cnn").image_size == 64
+
+
+def test_other_data_have_a_form_and_groups_of_their_own() -> None:
+    first = {"data": "d", "form": "pixel-csv", "shape": "8,8,1", "classes": "a,b", "harmful": "a"}
+    assert again(first).channels == again(first, data="d").channels == 1
+    found = again(first, data="other")
+    assert (found.form, found.shape, found.classes, found.harmful) == (None,) * 4
+    assert found.channels == 3
+
+
+def test_weights_bring_their_own_way_of_training() -> None:
+    found = again({"data": "d", "backbone": "mobilenet_v2"}, weights="none")
+    assert (found.augment, found.dropout) == ("flip,rotate=15,translate=0.06", 0.0)
+
+
+def test_a_recipe_goes_with_other_data_too() -> None:
+    found = again({"data": "d", "recipe": "seed-pixels"}, data="other")
+    assert (found.form, found.shape, found.recipe) == ("pixel-csv", "100,100,3", "seed-pixels")
+    assert again({"data": "d", "recipe": "seed-digits"}, data="other").channels == 1
+
+
+def test_the_same_folder_is_the_same_data_however_it_is_spelled(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for other in (tmp_path / "d", "./d", "d/../d"):
+        assert again({"data": "d", "group_by": "x", "harmful": "a"}, data=other).group_by == "x"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mobileclf
 from mobileclf.config import Settings, make_settings
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images.sample import LABELS, draw
@@ -333,17 +334,18 @@ def test_a_specimen_across_given_parts_is_left_out_of_train(tmp_path: Path) -> N
     }
 
 
-def test_strict_stops_on_a_warning_and_the_table_is_there_all_the_same(tmp_path: Path) -> None:
-    root = make(tmp_path / "d", {"a": 12, "b": 12})
-    index(root, tmp_path / "run", strict=True)  # nothing to warn of
+def test_strict_stops_on_a_warning_and_the_record_is_there_all_the_same(tmp_path: Path) -> None:
+    root, run = make(tmp_path / "d", {"a": 12, "b": 12}), tmp_path / "run"
+    mobileclf.dataset(root, run=run, strict=True)  # nothing to warn of
     (root / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    with pytest.raises(DataError, match="--strict: wanted no warnings, found 1; the first: 1 file"):
-        index(root, tmp_path / "run", strict=True)
-    assert not (tmp_path / "run" / "dataset.json").exists()
-    problems = by_path(read_csv(tmp_path / "run" / "dataset.csv"), "problem")
+    for _ in range(2):  # also where the stage is up to date
+        with pytest.raises(DataError, match="--strict: wanted no warnings, found 1; the .* 1 file"):
+            mobileclf.dataset(root, run=run, strict=True)
+    before = (run / "dataset.json").read_bytes()
+    problems = by_path(read_csv(run / "dataset.csv"), "problem")
     assert [path for path, problem in problems.items() if problem] == ["a/broken.jpg"]
-    record, _ = index(root, tmp_path / "run")
-    assert len(record["warnings"]) == 1
+    record = mobileclf.dataset(root, run=run, strict=False)
+    assert len(record["warnings"]) == 1 and (run / "dataset.json").read_bytes() == before
 
 
 def test_an_error_leaves_the_table_of_what_is_wrong(tmp_path: Path) -> None:
@@ -405,3 +407,56 @@ def test_the_mushrooms_split_without_twins_across(tmp_path: Path) -> None:
     assert len(twins) == 139
     assert all(row["split"] == part[row["copy_of"]] for row in twins)
     assert json.loads((tmp_path / "run" / "dataset.json").read_text()) == record
+
+
+def test_a_copy_of_a_specimen_in_test_is_left_out_of_train(tmp_path: Path) -> None:
+    """Copies and specimens tie together: neither alone would see it."""
+    root = given_parts(tmp_path / "d")
+    photo(root / "test" / "a" / "s9_x.png", 900)
+    photo(root / "train" / "a" / "s9_y.png", 901)
+    Image.open(root / "train" / "a" / "s9_y.png").resize((99, 99)).save(root / "train/a/copy.png")
+    _, rows = index(root, tmp_path / "run", group_by=r"s9")
+    assert by_path([row for row in rows if row["problem"]], "problem") == {
+        "train/a/s9_y.png": "specimen 's9' is in test too",
+        "train/a/copy.png": "tied by copies and specimens to test (test/a/s9_x.png)",
+    }
+
+
+def test_a_given_part_without_a_usable_photo_is_no_reason_to_cut_another(tmp_path: Path) -> None:
+    root = given_parts(tmp_path / "d")
+    for file in (root / "test").rglob("*.png"):
+        file.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"'test' is given, but none .* \(test/a/00.png: not a pic"):
+        index(root, tmp_path / "run")
+
+
+def test_copies_count_once_where_pictures_are_too_few(tmp_path: Path) -> None:
+    root = make(tmp_path / "d", {"a": 12, "b": 1})
+    for side in (90, 100, 110):
+        image = Image.open(root / "b" / "00.png")
+        image.resize((side, side)).save(root / "b" / f"{side}.png")
+    with pytest.raises(DataError, match="'b': wanted at least 2 different pictures .* found 1;"):
+        index(root, tmp_path / "run")
+
+
+def test_time_is_linear_where_no_parts_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: how often the photos' entries are looked at for each photo."""
+    looked = []
+    for count in (40, 80):
+        root = make(tmp_path / str(count), {"a": count // 2, "b": count // 2})
+        calls = 0
+        own = dataset.Photo.side.fget
+        assert own is not None
+
+        def side(self: Any, own: Any = own) -> str:
+            nonlocal calls
+            calls += 1
+            return str(own(self))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(dataset.Photo, "side", property(side))
+            index(root, tmp_path / f"run{count}")
+        looked.append(calls)
+    assert looked[1] <= 2.2 * looked[0]

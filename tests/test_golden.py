@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,9 +81,12 @@ def test_a_turned_picture_is_among_the_drawings_and_matters():
 
 
 def test_a_verdict_that_cannot_be_had_is_refused(monkeypatch):
-    monkeypatch.setattr(golden, "SEARCH_STEPS", 20)
+    for name in ("LONG_SEARCH", "SHORT_SEARCH", "SHORT_SEARCHES"):
+        monkeypatch.setattr(golden, name, 4)
     never = judge(lambda photos: np.array([[200, 10]] * len(photos)), 100)
-    with pytest.raises(ProofError, match="verdict 'b', found none in 20 tries; give photos"):
+    with pytest.raises(
+        ProofError, match="verdict 'b', found none in 40 tries; give a folder or zip"
+    ):
         golden.drawn(never, seed=0)
 
 
@@ -112,3 +117,11 @@ def test_a_users_photos_are_stripped_of_all_but_orientation(tmp_path):
 def test_a_users_photos_without_a_verdict_are_refused(tmp_path):
     with pytest.raises(DataError, match="wanted a picture with the verdict 'b', found none among"):
         golden.from_photos(judge(brightness, 100), photos_in(tmp_path / "own", [1, 2, 3, 4, 5]))
+
+
+def test_a_users_zip_serves_as_a_folder_does(tmp_path):
+    folder = photos_in(tmp_path / "own", [20, 30, 200, 210, 220])
+    path = shutil.make_archive(str(tmp_path / "own"), "zip", folder)
+    assert golden.from_photos(judge(brightness, 100), Path(path)) == golden.from_photos(
+        judge(brightness, 100), folder
+    )

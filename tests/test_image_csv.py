@@ -7,6 +7,7 @@ import shutil
 import time
 import tracemalloc
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -183,6 +184,36 @@ def test_one_csv_given_itself_brings_no_strangers(tmp_path: Path) -> None:
         before = forms.fingerprint(settings)
 
 
+def test_the_fingerprint_tells_which_images_and_classes_are_meant(tmp_path: Path) -> None:
+    names = ("small/1.jpg", "small/2.jpg", "big/1.jpg", "big/2.jpg")
+    root = make(tmp_path / "d", {"train.csv": "id,label\n1,a\n2,b\n", **photos(*names)})
+    for data in (root, root / "train.csv"):
+        seen = [
+            forms.fingerprint(make_settings({"data": data, "images": images}))
+            for images in ("small", "big", root / "big")
+        ]
+        assert seen[0] != seen[1] and seen[1] == seen[2]
+    shutil.copytree(root / "big", tmp_path / "copy")
+    settings = make_settings({"data": root / "train.csv", "images": tmp_path / "copy"})
+    seen = [forms.fingerprint(settings)]
+    for text in ("label,group\na,x\nb,y\n", "label,group\na,y\nb,x\n"):
+        (root / "Classes.csv").write_text(text)
+        seen.append(forms.fingerprint(settings))
+        assert seen[-1] not in seen[:-1]
+
+
+def test_labels_csv_beside_the_parts_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    text = "id,label\n1,a\n2,b\n"
+    files = {"train.csv": text, "labels.csv": "id,label\n1,b\n2,a\n"}
+    root = make(tmp_path / "d", {**files, **photos("1.jpg", "2.jpg")})
+    found, _ = index(root)
+    assert labelled(found) == {"1.jpg": "a", "2.jpg": "b"}
+    assert found.notes == ("labels.csv is not used, since train.csv has the labels",)
+    (root / "train.csv").unlink()
+    found, _ = index(root)
+    assert labelled(found) == {"1.jpg": "b", "2.jpg": "a"} and found.notes == ()
+
+
 def test_what_is_wrong_with_a_row_is_a_problem_of_that_row(tmp_path: Path) -> None:
     text = (
         "id,label\n1,a\n2,b\n9,a\n1,a\n3,a\n3,b\n4,\n,a\n5,b\n6,a\n"
@@ -212,14 +243,36 @@ def test_a_photo_named_in_two_parts_stays_in_the_later(tmp_path: Path) -> None:
     root = make(tmp_path / "d", {**files, **photos(*(f"{i}.jpg" for i in range(1, 5)))})
     found, _ = index(root)
     assert {e.path: e.part for e in found.entries if not e.problem} == {
-        "1.jpg": "test", "2.jpg": "validation", "4.jpg": "train",
+        "1.jpg": "test", "2.jpg": "validation", "3.jpg": "test", "4.jpg": "train",
     }  # fmt: skip
     assert problems(found) == [
         ("1.jpg", "train.csv line 2: there already (test.csv line 2)"),
         ("1.jpg", "validation.csv line 3: there already (test.csv line 2)"),
         ("2.jpg", "train.csv line 3: there already (validation.csv line 2)"),
-        ("3.jpg", "test.csv line 3: also labelled 'a' (train.csv line 4)"),
         ("3.jpg", "train.csv line 4: also labelled 'b' (test.csv line 3)"),
+    ]
+    assert labelled(found)["3.jpg"] == "b"
+
+
+def test_two_labels_in_one_part_are_settled_within_it(tmp_path: Path) -> None:
+    files = {
+        "test.csv": "id,label\n1,a\n1,b\n5,b\n5,b\n",
+        "train.csv": "id,label\n1,a\n2,a\n3,a\n4,b\n5,a\n",
+        "validation.csv": "id,label\n2,b\n",
+    }
+    root = make(tmp_path / "d", {**files, **photos(*(f"{i}.jpg" for i in range(1, 6)))})
+    found, _ = index(root)
+    assert labelled(found) == {"3.jpg": "a", "4.jpg": "b", "5.jpg": "b"}
+    assert problems(found) == [
+        # One file cannot stay in test under both.
+        ("1.jpg", "test.csv line 2: also labelled 'b' (test.csv line 3)"),
+        ("1.jpg", "test.csv line 3: also labelled 'a' (test.csv line 2)"),
+        ("1.jpg", "train.csv line 2: also labelled 'b' (test.csv line 3)"),
+        # Either may be wrong.
+        ("2.jpg", "train.csv line 3: also labelled 'b' (validation.csv line 2)"),
+        ("2.jpg", "validation.csv line 2: also labelled 'a' (train.csv line 3)"),
+        ("5.jpg", "test.csv line 5: there already (test.csv line 4)"),
+        ("5.jpg", "train.csv line 6: also labelled 'b' (test.csv line 4)"),
     ]
 
 
@@ -337,14 +390,19 @@ def test_zeros_after_a_sound_header_are_refused_too(tmp_path: Path) -> None:
         forms.read_index(settings, tmp_path / "run")
 
 
-class Endless(io.RawIOBase):
-    """A file that never ends: `text` over and over."""
+def every(columns: Sequence[str]) -> list[int]:
+    return list(range(len(columns)))
 
-    def __init__(self, text: bytes) -> None:
-        self.text, self.given = text, 0
+
+class Long(io.RawIOBase):
+    """`text` over and over, up to `most` bytes: more than any limit here."""
+
+    def __init__(self, text: bytes, most: int = 4 << 20) -> None:
+        self.text, self.given, self.most = text, 0, most
 
     def read(self, size: int = -1) -> bytes:
-        assert self.given < 1 << 30, "read on without an end"
+        if self.given >= self.most:
+            return b""
         piece = self.text * (size // len(self.text))
         self.given += len(piece)
         return piece
@@ -360,17 +418,49 @@ class Endless(io.RawIOBase):
         (b"0,0\n", "wanted at most 10000 rows, found more"),
     ],
 )
-def test_text_without_an_end_is_refused_in_little_memory(
+def test_text_that_is_too_long_is_refused_in_little_memory(
     monkeypatch: pytest.MonkeyPatch, text: bytes, message: str
 ) -> None:
+    # Each limit alone: without it the text is read to its end, and no other refuses it.
     monkeypatch.setattr(tables, "LARGEST_TABLE", 1 << 18 if text == b"\n" else 1 << 28)
     monkeypatch.setattr(tables, "MOST_ROWS", 10_000)
     tracemalloc.start()
     with pytest.raises(DataError, match=message):
-        read_table(cast(io.BufferedReader, Endless(text)), "x.csv")
+        read_table(cast(io.BufferedReader, Long(text)), "x.csv", every)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 100 << 20
+    assert peak < 30 << 20
+
+
+def test_a_whole_line_is_measured_too() -> None:
+    assert list(lines_of(io.BytesIO(b"0123456789\n"), "x", longest=10)) == [(1, b"0123456789")]
+    with pytest.raises(DataError, match="x line 2: wanted a line of at most 9 bytes"):
+        list(lines_of(io.BytesIO(b"1\n0123456789\n2"), "x", longest=9))
+
+
+def test_only_the_columns_that_are_asked_for_are_held() -> None:
+    def peak(choose: Callable[[Sequence[str]], Sequence[int]]) -> int:
+        stream = cast(io.BufferedReader, Long(b"ab," * 100 + b"ab\n", 1 << 19))
+        tracemalloc.start()
+        table = read_table(stream, "x.csv", choose)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(table.columns) == 101 and len(table.rows) > 3000
+        assert all(cells == ("ab",) * len(table.places) for _, cells in table.rows)
+        return found
+
+    assert peak(lambda columns: [100, 3]) < 6 << 20 < 16 << 20 < peak(every)
+
+
+def test_a_column_that_is_not_there_is_empty() -> None:
+    table = read_table(io.BytesIO(b"a,b\n1,2\n"), "x.csv", lambda columns: [1, None])
+    assert table.columns == ("a", "b") and table.rows == ((2, ("2", "")),)
+
+
+def test_a_name_as_written_goes_before_the_case() -> None:
+    assert tables.named(["Id", "id", "ID"], "id") == [1]
+    assert tables.named(["Id", "x", "ID"], "id") == [0, 2]
+    assert tables.named(["Id"], "x") == []
 
 
 def test_a_csv_in_a_zip_that_claims_too_much_is_refused(tmp_path: Path) -> None:
@@ -394,7 +484,7 @@ def test_a_csv_in_a_zip_that_claims_too_much_is_refused(tmp_path: Path) -> None:
 )
 def test_other_encodings_are_named(data: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_table(io.BytesIO(data), "x.csv")
+        read_table(io.BytesIO(data), "x.csv", every)
 
 
 @given(st.binary(max_size=60), st.integers(1, 9))
@@ -418,11 +508,28 @@ def test_lines_are_those_of_the_text_however_it_is_cut(data: bytes, piece: int) 
 @given(st.binary(max_size=80))
 def test_no_bytes_raise_anything_but_dataerror(data: bytes) -> None:
     try:
-        table = read_table(io.BytesIO(data), "x.csv")
+        table = read_table(io.BytesIO(data), "x.csv", every)
     except DataError as error:
         assert str(error).startswith("x.csv")
     else:
         assert all(len(cells) == len(table.columns) for _, cells in table.rows)
+
+
+def test_ids_deeper_than_every_file_take_no_walk() -> None:
+    walks = 0
+
+    class Counted(FolderStore):
+        def names(self) -> tuple[str, ...]:
+            nonlocal walks
+            walks += 1
+            return ("a/1.jpg", "b/2.jpg")
+
+    found = Photos(store=Counted(Path("nowhere")))
+    assert found.find("a/1", "", "x") == ("a/1.jpg", "")
+    before = walks
+    for depth in range(3, 50):
+        assert found.find("x/" * depth + "1", "", "x") == ("", "a row without a file")
+    assert walks == before and found.find("b/2.jpg", "", "x") == ("b/2.jpg", "")
 
 
 @given(st.text(max_size=12))

@@ -140,6 +140,33 @@ def test_folders_are_searched_within_and_unreadable_images_have_a_row(
     assert [row["problem"] is None for row in rows] == [True, True, False]
 
 
+def test_a_folder_is_read_as_the_store_reads_it(bundle: Path, tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    picture(root / "a" / "1.png", (200, 0, 0))
+    picture(root / "._b.png", (0, 0, 200))
+    picture(root / ".h" / "x.png", (0, 0, 200))
+    (root / "dead.png").symlink_to("nowhere")
+    (root / "d.svg").write_text("<svg/>")
+    rows = predict(bundle, root)
+    assert [(row["path"], row["problem"]) for row in rows] == [
+        (str(root / "a" / "1.png"), None),
+        (str(root / "d.svg"), f"{root / 'd.svg'}: SVG, which is a drawing and no photo; convert "
+         "it to PNG"),
+        (str(root / "dead.png"), f"{root / 'dead.png'}: a link to nothing; remove it or put the "
+         "file back"),
+    ]  # fmt: skip
+
+
+def test_a_table_of_tabs_is_a_table(bundle: Path, tmp_path: Path) -> None:
+    photo = picture(tmp_path / "t" / "1.png", (200, 0, 0))
+    (tmp_path / "t" / "t.TSV").write_text("id\tx\n1\t0\n")
+    (row,) = predict(bundle, tmp_path / "t" / "t.TSV")
+    assert (row["path"], row["label"]) == (str(photo), "red")
+    assert submit(bundle, tmp_path / "t" / "t.TSV")[0] == "id,label\n1,red\n"
+    picture(tmp_path / "f.csv" / "1.png", (200, 0, 0))  # a folder is none, whatever its name
+    assert predict(bundle, tmp_path / "f.csv")[0]["label"] == "red"
+
+
 def test_no_readable_image_is_an_error(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "c.jpg").write_text("none")
     with pytest.raises(DataError, match="none of 1"):

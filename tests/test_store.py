@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from mobileclf.errors import DataError
 from mobileclf.source import listing, zip_store
+from mobileclf.source import store as store_module
 from mobileclf.source.listing import escaped, is_plain, leads_out
 from mobileclf.source.store import FolderStore, open_store
 from mobileclf.source.zip_store import ZipStore
@@ -294,7 +295,7 @@ HOSTILE: dict[str, tuple[Callable[[zipfile.ZipFile], None], str]] = {
     "twice": (member("a/1.jpg"), "'a/1.jpg' is in the zip twice"),
     "twice by spelling": (member("./a//1.jpg"), "'a/1.jpg' is in the zip twice"),
     "file and folder": (member("a/1.jpg/x"), "both a file and a folder"),
-    "a picture of 10 GB": (member("a/x.jpg", file_size=10 << 30), "too large for a picture"),
+    "a picture of 10 GB": (member("a/x.jpg", file_size=10 << 30), "x.jpg: a bomb: it claims"),
     "a table of 10 GB": (member("a/x.csv", file_size=10 << 30), "a bomb"),
     "overlapping": (overlap, "overlap in the zip"),
 }
@@ -326,6 +327,35 @@ def test_many_small_members_make_a_bomb_too(
     monkeypatch.setattr(zip_store, "BOMB_BYTES", 1 << 22)
     with pytest.raises(DataError, match="a bomb"):
         open_store(path)
+
+
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> int:
+    """What is read as a picture, in bytes."""
+    for module in (listing, zip_store, store_module):
+        monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    return 1000
+
+
+def test_a_member_that_is_too_large_is_a_problem_of_its_own(
+    tmp_path: Path, small_limit: int
+) -> None:
+    noise = os.urandom(small_limit + 1)
+    files = {"a/1.jpg": b"one", "b/clip.mp4": noise, "train.csv": noise, "b/2.jpg": noise[:-1]}
+    for path in (make_folder(tmp_path / "d", files), make_zip(tmp_path / "d.zip", files)):
+        found = open_store(path)
+        assert found.names() == ("a/1.jpg", "b/2.jpg", "b/clip.mp4", "train.csv")
+        assert found.read("a/1.jpg") == b"one" and found.read("b/2.jpg") == noise[:-1]
+        with pytest.raises(DataError, match="too large for a picture: 1001 bytes, at most 1000"):
+            found.read("b/clip.mp4")
+        assert found.digest("b/clip.mp4") is None
+        assert found.digest("train.csv") == sha256(noise).hexdigest()
+
+
+def test_one_member_of_zeros_among_many_photos_is_a_bomb(tmp_path: Path, small_limit: int) -> None:
+    files = {"a/1.jpg": os.urandom(1 << 20), "b/2.jpg": bytes(1 << 20)}
+    with pytest.raises(DataError, match="b/2.jpg: a bomb: it claims 1048576 bytes, more than 100"):
+        open_store(make_zip(tmp_path / "d.zip", files))
 
 
 @pytest.mark.parametrize("harm", ["bytes", "size", "name"])

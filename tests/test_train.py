@@ -12,7 +12,7 @@ import pytest
 
 from mobileclf import config
 from mobileclf.config import make_settings
-from mobileclf.errors import DataError, UsageError
+from mobileclf.errors import DataError
 from mobileclf.images import augment
 from mobileclf.models import backbones, head, keras_file, qat
 from mobileclf.models.deploy import deployable
@@ -348,11 +348,6 @@ def test_every_head_reaches_the_model(text, trained, tmp_path):
     model = keras_file.load(tmp_path / "model.keras")
     dense = [layer.units for layer in model.layers if type(layer).__name__ == "Dense"]
     assert dense == [*head_of(text).units, 2]
-
-
-def test_a_sigmoid_takes_two_classes(trained):
-    with pytest.raises(UsageError, match="wanted two classes, found 3"):
-        trained(labels=3, head="8,sigmoid")
 
 
 def test_the_trained_head_is_the_saved_one(trained, tmp_path, monkeypatch):

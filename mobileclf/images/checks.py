@@ -44,16 +44,14 @@ MODES = {
 class Checked:
     """What was found in one file.
 
-    sha256: of its bytes; empty when they cannot be had. width, height: pixels, upright. pixels:
-    sha256 over size and colours, the same for every lossless copy. look: None when it is left
-    out. problem: why it is left out, else empty. notes: what was done to it, or is odd; it is
-    used all the same.
+    sha256: of its bytes; empty when they cannot be had. width, height: pixels, upright. look:
+    None when it is left out. problem: why it is left out, else empty. notes: what was done to it,
+    or is odd; it is used all the same.
     """
 
     sha256: str = ""
     width: int = 0
     height: int = 0
-    pixels: str = ""
     look: Signature | None = field(default=None, compare=False)
     problem: str = ""
     notes: tuple[str, ...] = ()
@@ -77,13 +75,10 @@ def check(data: bytes, name: str) -> Checked:
         image = upright(image)
     except DataError as error:
         return replace(checked, problem=str(error))
-    look = signature(image)
-    checked = replace(
-        checked, width=image.width, height=image.height, pixels=look.pixels, notes=notes
-    )
+    checked = replace(checked, width=image.width, height=image.height, notes=notes)
     if problem := _useless(image):
         return replace(checked, problem=problem)
-    return replace(checked, look=look)
+    return replace(checked, look=signature(image))
 
 
 def _misnamed(image: Image.Image, name: str) -> tuple[str, ...]:

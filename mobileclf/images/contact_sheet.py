@@ -37,11 +37,11 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One file on a sheet. data: its bytes, None when they cannot be had. problem: why it is
-    left out, else empty. notes: what is said of one that is used."""
+    """One file on a sheet. picture: its thumbnail, None when nothing can be seen of it. problem:
+    why it is left out, else empty. notes: what is said of one that is used."""
 
     name: str
-    data: bytes | None
+    picture: Image.Image | None
     problem: str = ""
     notes: tuple[str, ...] = ()
 
@@ -95,7 +95,7 @@ def _draw(
     pen = ImageDraw.Draw(sheet)
     left, top = at[0] + FRAME, at[1] + FRAME
     box = (left, top, left + SIDE - 1, top + SIDE - 1)
-    picture = None if tile.data is None else thumbnail(tile.data)
+    picture = tile.picture
     if picture is None:
         pen.rectangle(box, fill=EMPTY)
         pen.line(box, fill=FAINT, width=2)

@@ -115,26 +115,20 @@ def _application(make: Any, x: Any, weights: str | None) -> Any:
     shape = tuple(x.shape[1:])
     try:
         return make(include_top=False, weights=weights, input_tensor=x, input_shape=shape).output
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:
+        # keras.utils.get_file raises a bare Exception when a download fails.
+        known = isinstance(error, (ValueError, OSError, KeyError)) or type(error) is Exception
+        if weights is None or not known:
+            raise
         if weights == "imagenet":
             raise EnvironmentProblem(
                 "--weights imagenet: could not be fetched; "
                 "give --weights FILE (a Keras h5 without top) or try again with a network"
             ) from error
-        if weights is None:
-            raise
         raise DataError(
             f"--weights {weights}: wanted a Keras h5 of this backbone without top, "
             f"found other layers or shapes ({str(error).splitlines()[0][:160]})"
         ) from error
-    except Exception as error:
-        # keras.utils.get_file raises a bare Exception when a download fails.
-        if weights == "imagenet" and type(error) is Exception:
-            raise EnvironmentProblem(
-                "--weights imagenet: could not be fetched; "
-                "give --weights FILE (a Keras h5 without top) or try again with a network"
-            ) from error
-        raise
 
 
 def _small_cnn(k: ModuleType, pixels: Any, weights: str | None) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from mobileclf.config import Settings
 from mobileclf.errors import DataError
@@ -63,8 +63,9 @@ def recognised(store: Store, settings: Settings) -> bool:
     return bool(store.folders())
 
 
-def read(store: Store, settings: Settings) -> Index:
-    """What the folders say. Only `settings.groups` bears on it. Raises DataError."""
+def read(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
+    """What the folders say, and the store itself. Only `settings.groups` bears on it; nothing is
+    written into `folder`. Raises DataError."""
     tree, problems, root = _tree_of(store), store.problems(), store.root
     if not tree.files and not tree.folders:
         raise DataError(f"{root}: the folder is empty; wanted a folder of photos for each class")
@@ -94,7 +95,7 @@ def read(store: Store, settings: Settings) -> Index:
         labels=groups.labels,
         harmful=groups.harmful,
         warnings=(*warnings, *groups.warnings),
-    )
+    ), store
 
 
 def _tree_of(store: Store) -> _Tree:
@@ -114,7 +115,7 @@ def _tree_of(store: Store) -> _Tree:
 
 def _parts(tree: _Tree) -> dict[str, str]:
     """The given part of each folder at the top that is one: its name is in GIVEN_PARTS, and what
-    it holds lies in folders. (A class may be called train: photos of trains.) None without train,
+    it holds lies in folders. (A class may be called train: photos of trains.) Empty without train,
     since then nothing could be learnt."""
     parts = {
         folder: GIVEN_PARTS[folder.casefold()]

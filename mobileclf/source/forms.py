@@ -12,71 +12,68 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mobileclf.config import Settings
+from mobileclf.config import Settings, option_name
 from mobileclf.errors import DataError, UsageError
+from mobileclf.recipes import RECIPES
 from mobileclf.records import sha256_file, sha256_json
 
 from . import class_folders, image_csv, pixel_csv
 from .groups import CLASSES_FILE, check_groups_file
 from .index import Index
-from .listing import TABLES, reading
+from .listing import reading
 from .store import FolderStore, Store, open_store
+from .tables import given_table, is_table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """about: what it is, for messages. recognised: cheaply, by names and headers. read: the
-    index, and the store that its paths lie in; it may write into the run folder."""
+    """about: what it is, for messages. settings: those of OF_FORMS that it uses. recognised:
+    cheaply, by names and headers. read: the index, and the store that its paths lie in; it may
+    write into the run folder."""
 
     about: str
+    settings: tuple[str, ...]
     recognised: Callable[[Store, Settings], bool]
     read: Callable[[Store, Settings, Path], tuple[Index, Store]]
 
 
-def _read_class_folders(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
-    return class_folders.read(store, settings), store
-
-
-def _read_image_csv(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
-    return image_csv.read(store, settings)
-
-
-def _read_pixel_csv(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
-    index = pixel_csv.read(store, settings, folder)
-    assert index.kept is not None
-    return index, open_store(folder / index.kept)
-
-
 # In the order of recognition: what says most by its names comes first.
 FORMS: Mapping[str, Form] = {
-    "pixel-csv": Form(
+    pixel_csv.FORM: Form(
         about="pictures as rows of numbers (input.csv and labels.csv)",
+        settings=("shape", "classes"),
         recognised=pixel_csv.recognised,
-        read=_read_pixel_csv,
+        read=pixel_csv.read,
     ),
-    "csv": Form(
+    image_csv.FORM: Form(
         about="a CSV of file names and labels beside the photos (train.csv)",
+        settings=("images", "image_column", "label_column", "classes"),
         recognised=image_csv.recognised,
-        read=_read_image_csv,
+        read=image_csv.read,
     ),
-    "class-folders": Form(
+    class_folders.FORM: Form(
         about="a folder of photos for each class",
+        settings=(),
         recognised=class_folders.recognised,
-        read=_read_class_folders,
+        read=class_folders.read,
     ),
 }
+# What some forms use and others do not.
+OF_FORMS = tuple(dict.fromkeys(name for form in FORMS.values() for name in form.settings))
 
 
 def check_source(settings: Settings) -> None:
-    """Raises DataError where --data, --images or --groups name nothing that can be read, before
-    anything is made for them."""
+    """Raises DataError where --data, --images or --groups name nothing that can be read, and
+    UsageError for an option that the form does not use; before anything is made for them."""
     data = _data(settings)
     found = "a file" if data.is_file() else "something else" if data.exists() else "nothing"
-    if not data.is_dir() and not (found == "a file" and data.suffix.lower() in (".zip", *TABLES)):
+    if not data.is_dir() and not (
+        found == "a file" and (is_table(data.name) or data.suffix.lower() == ".zip")
+    ):
         raise DataError(
             f"--data {data}: wanted a folder, a .zip of it or a .csv, found {found}; check the path"
         )
-    if not data.is_dir() and not _is_table(data):
+    if not data.is_dir() and not given_table(settings):
         open_store(data)  # a broken or hostile zip is refused as a whole, and that is found here
     images = settings.images
     beside = data if data.is_dir() else data.parent
@@ -87,13 +84,36 @@ def check_source(settings: Settings) -> None:
         )
     if settings.groups is not None:
         check_groups_file(settings.groups)
+    if given_table(settings) and settings.form == class_folders.FORM:
+        raise UsageError(f"--form {settings.form}: --data {data} is a table, not a folder or a zip")
+    if _for_some_forms(settings):
+        check_options(form_of(_data_store(settings), settings), settings)
+
+
+def check_options(form: str, settings: Settings) -> None:
+    """Raises UsageError for an option that this form does not use."""
+    for name in _for_some_forms(settings):
+        if name not in FORMS[form].settings:
+            others = " or ".join(other for other, x in FORMS.items() if name in x.settings)
+            raise UsageError(
+                f"{option_name(name)} {getattr(settings, name)}: it is for --form {others}, and "
+                f"the data are {FORMS[form].about} ({form})"
+            )
+
+
+def _for_some_forms(settings: Settings) -> list[str]:
+    """The settings of OF_FORMS that were given; a recipe's own are not."""
+    recipe = RECIPES.get(str(settings.recipe), {})
+    return [name for name in OF_FORMS if getattr(settings, name) not in (None, recipe.get(name))]
 
 
 def read_index(settings: Settings, folder: Path) -> tuple[Index, Store]:
     """The index of --data, and the store that its paths lie in. `folder` is the run's: pictures
     that are made of numbers are kept there (`Index.kept`). Raises DataError, UsageError."""
     store = _data_store(settings)
-    index, photos = FORMS[form_of(store, settings)].read(store, settings, folder)
+    form = form_of(store, settings)
+    check_options(form, settings)
+    index, photos = FORMS[form].read(store, settings, folder)
     return _with_specimens(index, settings.group_by), photos
 
 
@@ -101,8 +121,8 @@ def form_of(store: Store, settings: Settings) -> str:
     """The form asked for, else the first that is recognised. Raises DataError."""
     if settings.form is not None:
         return settings.form
-    if _is_table(_data(settings)):
-        return "pixel-csv" if pixel_csv.recognised(store, settings) else "csv"
+    if given_table(settings):
+        return pixel_csv.FORM if pixel_csv.recognised(store, settings) else image_csv.FORM
     for name, form in FORMS.items():
         if form.recognised(store, settings):
             return name
@@ -116,41 +136,38 @@ def form_of(store: Store, settings: Settings) -> str:
 
 def photos_store(settings: Settings) -> Store:
     """The store of photos where nothing is kept in the run. Raises DataError."""
-    store = _data_store(settings)
-    if settings.images is None:
-        return store  # without --images the photos of a CSV lie beside it, too
-    if form_of(store, settings) != "csv":
-        return store
-    return image_csv.images_of(store, settings)[0]
+    return image_csv.images_of(_data_store(settings), settings)[0]
 
 
 def fingerprint(settings: Settings) -> object:
-    """A JSON value that changes when any file that is read does. Raises DataError.
+    """A JSON value that changes when any file that is read does. Raises DataError, UsageError.
 
     A zip: its sha256. A folder: one of the sha256 of every file in it by name. A CSV given as
     --data: of the files that it names, as others may lie beside it.
     """
     check_source(settings)
-    data, store = _data(settings), _data_store(settings)
+    store = _data_store(settings)
     form = form_of(store, settings)
-    if form == "csv":
+    if form == image_csv.FORM:
         image_csv.check(store, settings)
-    elif form == "pixel-csv":
+    elif form == pixel_csv.FORM:
         pixel_csv.check(store, settings)
     found: dict[str, object] = {"form": form}
     if settings.groups is not None:
         found["groups"] = _sha256(settings.groups)
-    if not _is_table(data):
+    photos, found["inside"] = image_csv.images_of(store, settings)
+    given = given_table(settings)
+    if given is None:
         found["data"] = _digest_of(store)
-        if form == "csv" and (photos := image_csv.images_of(store, settings)[0]) is not store:
+        if photos is not store:
             found["images"] = _digest_of(photos)
         return found
     beside = [name for name in store.top_names() if name.casefold() == CLASSES_FILE]
-    if form == "pixel-csv":
+    if form == pixel_csv.FORM:
         found["data"] = _digests(store, [*pixel_csv.files(store, settings), *beside])
     else:
-        index, photos = image_csv.read(store, settings)
-        found["data"] = _digests(store, [data.name, *beside])
+        index, _ = image_csv.read(store, settings, settings.run_folder)
+        found["data"] = _digests(store, [given, *beside])
         found["images"] = _digests(photos, [entry.path for entry in index.entries])
     return found
 
@@ -176,14 +193,10 @@ def _data(settings: Settings) -> Path:
     return settings.data
 
 
-def _is_table(data: Path) -> bool:
-    return data.suffix.lower() in TABLES and data.is_file()
-
-
 def _data_store(settings: Settings) -> Store:
     """--data itself, or the folder that a CSV given as --data lies in. Raises DataError."""
     data = _data(settings)
-    return FolderStore(data.parent) if _is_table(data) else open_store(data)
+    return FolderStore(data.parent) if given_table(settings) else open_store(data)
 
 
 def _with_specimens(index: Index, group_by: str | None) -> Index:

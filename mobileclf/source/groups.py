@@ -13,9 +13,10 @@ from mobileclf.spelling import names_of
 
 from .listing import is_plain, reading
 from .store import FolderStore, Store
-from .tables import Table, read_table
+from .tables import Table, named, read_table
 
 CLASSES_FILE = "classes.csv"
+COLUMNS = ("label", "group", "harmful")
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 
 
@@ -106,11 +107,12 @@ def find_groups(
         check_labels(dict.fromkeys(carried.values()), store.root, what="group")
         if table is None:
             return Groups(labels=pairs)
-        if {"label", "group", "harmful"} <= set(map(str.casefold, table.columns)):
+        if None not in table.places:
             found, harmful = _rows(table)
             if found == dict(carried):
                 return Groups(labels=pairs, harmful=harmful)
-        name = f"--groups {groups}" if groups is not None else CLASSES_FILE
+        # No path: this goes into a record.
+        name = f"--groups {groups.name}" if groups is not None else CLASSES_FILE
         unused = f"{name} is not used: the folder names carry the groups"
         return Groups(labels=pairs, warnings=(unused,))
     if table is None:
@@ -141,7 +143,7 @@ def groups_table(store: Store, groups: Path | None) -> Table | None:
             return None
         outside, where, name = store, str(store.root / found[0]), found[0]
     with reading(where), outside.open(name) as file:
-        return read_table(file, where)
+        return read_table(file, where, _places)
 
 
 def check_groups_file(groups: Path) -> None:
@@ -150,17 +152,25 @@ def check_groups_file(groups: Path) -> None:
         raise DataError(f"{groups}: there is no such groups file; wanted CSV with label,group")
 
 
+def _places(columns: Sequence[str]) -> list[int | None]:
+    """Of COLUMNS: the first of each name."""
+    return [next(iter(named(columns, name)), None) for name in COLUMNS]
+
+
 def _rows(table: Table) -> tuple[dict[str, str], str | None]:
     """Group by label, and the harmful group. Raises DataError."""
-    places = [table.column(name) for name in ("label", "group", "harmful")]
+    if None in table.places[:2]:
+        shown = ", ".join(map(repr, table.columns))
+        raise DataError(f"{table.where}: wanted columns label,group, found {shown}")
     found: dict[str, str] = {}
     marks: dict[str, bool] = {}
     for line, cells in table.rows:
-        row = [cells[place].strip() if place is not None else "" for place in places]
-        label, group, mark = row
+        label, group, mark = (cell.strip() for cell in cells)
         if not label or not group:
-            shown = dict(zip(table.columns, cells, strict=True))
-            raise DataError(f"{table.where} line {line}: wanted columns label,group, found {shown}")
+            raise DataError(
+                f"{table.where} line {line}: wanted a label and its group, found {label!r} and "
+                f"{group!r}"
+            )
         if found.setdefault(label, group) != group:
             raise DataError(f"{table.where} line {line}: {label!r} is already in {found[label]!r}")
         if mark.casefold() not in TRUTH:

@@ -10,9 +10,9 @@ What is wrong with a row or a file is a problem of that one; what is wrong with 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from posixpath import dirname, splitext
 
 from mobileclf.config import Settings
@@ -20,10 +20,23 @@ from mobileclf.errors import DataError
 
 from .groups import CLASSES_FILE, check_labels, find_groups, label_names
 from .index import GIVEN_PARTS, PHOTO_ENDINGS, Entry, Index
-from .listing import TABLES, escaped, reading
+from .listing import escaped, reading
 from .photo_ids import Photos
 from .store import FolderStore, Store, open_store
-from .tables import LABEL_COLUMNS, LARGEST_TABLE, Table, one_column, read_header, read_table
+from .tables import (
+    LABEL_COLUMNS,
+    LARGEST_TABLE,
+    Column,
+    Table,
+    given_table,
+    is_submission,
+    is_table,
+    named,
+    place_of,
+    places_of,
+    read_header,
+    read_table,
+)
 
 FORM = "csv"
 LABELS_FILE = "labels.csv"
@@ -32,7 +45,16 @@ IMAGE_COLUMNS = frozenset(
     "imagename image_path imagepath image_file imagefile image_filename img_id img_name img_path "
     "file_name filepath file_path fname photo_id photo_name id_code".split()
 )
-IMAGE_FLAG, LABEL_FLAG = "--image-column", "--label-column"
+IMAGE = Column(
+    usual=IMAGE_COLUMNS,
+    flag="--image-column",
+    about="the photos' names (id, image, file, filename or path)",
+)
+LABEL = Column(
+    usual=LABEL_COLUMNS,
+    flag="--label-column",
+    about="the labels (label, class, target, species or category)",
+)
 # Where two given parts name the same photo it stays in the one that comes first here.
 STAYS = ("test", "threshold", "validation", "train", "")
 NO_ROW = "no row names this photo"
@@ -60,16 +82,14 @@ def read_rows(
 ) -> IdRows:
     """The ids of a CSV, labelled or not, and the photo that each names, in the store (or in
     `images`). Raises DataError for a CSV that cannot be read or leads out of its folder."""
-    table = _table(store, csv_name)
-    place = _image_place(table.columns, table.where, image_column)
     photos = Photos(store=images or store)
     part = _part_of(csv_name)
+    column, found = _ids(store, csv_name, part, photos, image_column)
     rows = []
-    for line, cells in table.rows:
-        name, problem = photos.find(cells[place], part, f"{table.where} line {line}")
-        problem = problem or photos.store.problems().get(name, "")
-        rows.append(IdRow(id=cells[place], name="" if problem else name, problem=problem))
-    return IdRows(column=table.columns[place], rows=tuple(rows))
+    for row in found:
+        problem = row.problem or photos.store.problems().get(row.name, "")
+        rows.append(IdRow(id=row.id, name="" if problem else row.name, problem=problem))
+    return IdRows(column=column, rows=tuple(rows))
 
 
 def images_of(store: Store, settings: Settings) -> tuple[Store, str]:
@@ -99,10 +119,10 @@ def images_of(store: Store, settings: Settings) -> tuple[Store, str]:
 def recognised(store: Store, settings: Settings) -> bool:
     """Whether a CSV at the top is named as a part or labels.csv, or the only one has an image
     and a label column (or there is nothing but it)."""
-    if _given(settings):
+    if given_table(settings):
         return True
-    named, others = _tables_at_top(store)
-    if named:
+    parted, others = _tables_at_top(store)
+    if parted:
         return True
     if len(others) != 1:
         return False
@@ -112,8 +132,8 @@ def recognised(store: Store, settings: Settings) -> bool:
 def check(store: Store, settings: Settings) -> None:
     """Raises DataError for a CSV that is too large or whose first line is no header: before
     anything long is done."""
-    labelled, unlabelled = _choose(store, settings)
-    for name in [*(name for name, _ in labelled), *unlabelled]:
+    chosen = _choose(store, settings)
+    for name in [*chosen.labelled, *chosen.unlabelled]:
         if (store.size(name) or 0) > LARGEST_TABLE:
             raise DataError(
                 f"{store.root / name}: wanted a table of at most {LARGEST_TABLE} bytes, found "
@@ -122,19 +142,25 @@ def check(store: Store, settings: Settings) -> None:
         _header(store, name)
 
 
-def read(store: Store, settings: Settings) -> tuple[Index, Store]:
-    """What the rows say, and the store of the photos. Raises DataError."""
-    labelled, unlabelled = _choose(store, settings)
+def read(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
+    """What the rows say, and the store of the photos. Nothing is written into `folder`. Raises
+    DataError."""
+    chosen = _choose(store, settings)
     photos_in, inside = images_of(store, settings)
     photos = Photos(store=photos_in, inside=inside)
-    rows = [row for name, part in labelled for row in _rows(store, name, part, photos, settings)]
+    rows = [
+        row
+        for name, part in chosen.labelled.items()
+        for row in _rows(store, name, part, photos, settings)
+    ]
     if not rows:
-        raise DataError(f"{store.root}: wanted rows in {labelled[0][0]}, found only a header")
+        first_csv = next(iter(chosen.labelled))
+        raise DataError(f"{store.root}: wanted rows in {first_csv}, found only a header")
     if not any(row.name for row in rows):
         raise DataError(
             f"{store.root / rows[0].where}: wanted the name of a photo in {photos_in.root}, found "
             f"{rows[0].id!r}, and none in the {len(rows) - 1} rows after it; --images says where "
-            f"the photos are, {IMAGE_FLAG} which column names them"
+            f"the photos are, {IMAGE.flag} which column names them"
         )
     first: dict[str, str] = {}
     for row in rows:
@@ -147,10 +173,10 @@ def read(store: Store, settings: Settings) -> tuple[Index, Store]:
         raise DataError(f"{store.root / rows[0].csv}: wanted labels, found every one empty")
     rows = [replace(row, label=names.get(row.label.strip(), "")) for row in rows]
     groups = find_groups(list(dict.fromkeys(names.values())), store, settings.groups, None)
-    named = {row.name for row in rows} | photos.ambiguous
-    for name in unlabelled:
-        named |= {row.name for row in _ids(store, name, photos, settings)}
-    strays = [Entry(path=name, problem=NO_ROW) for name in _unnamed(photos, named, settings)]
+    known = {row.name for row in rows} | photos.ambiguous
+    for name in chosen.unlabelled:
+        known |= _named_without_label(store, name, photos, settings)
+    strays = [Entry(path=name, problem=NO_ROW) for name in _unnamed(photos, known, settings)]
     problems = photos_in.problems()
     entries = [*_entries(_settled(rows), problems), *strays]
     return Index(
@@ -159,16 +185,13 @@ def read(store: Store, settings: Settings) -> tuple[Index, Store]:
         labels=groups.labels,
         harmful=groups.harmful,
         warnings=groups.warnings,
-        notes=tuple(
-            f"{name} has no labels and is not used to train or test" for name in unlabelled
+        notes=(
+            *(f"{name} has no labels and is not used to train or test"
+              for name in chosen.unlabelled),
+            *(f"{name} is not used, since {', '.join(chosen.labelled)} has the labels"
+              for name in chosen.unused),
         ),
-    ), photos_in
-
-
-def _given(settings: Settings) -> str | None:
-    """The name of the CSV that is --data itself."""
-    data = settings.data
-    return data.name if data is not None and data.suffix.lower() in TABLES else None
+    ), photos_in  # fmt: skip
 
 
 def _part_of(name: str) -> str:
@@ -179,46 +202,50 @@ def _part_of(name: str) -> str:
 
 def _tables_at_top(store: Store) -> tuple[dict[str, str], list[str]]:
     """CSVs named as a part or labels.csv, with the part ("" for labels.csv), and the others."""
-    named: dict[str, str] = {}
+    parted: dict[str, str] = {}
     others = []
     for name in store.top_names():
-        if not name.lower().endswith(TABLES) or name.casefold() == CLASSES_FILE:
+        if not is_table(name) or name.casefold() == CLASSES_FILE:
             continue
         if _part_of(name) or name.casefold() == LABELS_FILE:
-            named[name] = _part_of(name)
-        elif not _is_submission(name):
+            parted[name] = _part_of(name)
+        elif not is_submission(name):
             others.append(name)
-    return named, others
+    return parted, others
 
 
-def _is_submission(name: str) -> bool:
-    """Whether a CSV is the pattern of an answer: its labels are none."""
-    return "submission" in name.casefold()
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    """labelled: part by the name of each CSV with labels. unlabelled: those without. unused:
+    labels.csv, where the CSVs of parts have the labels."""
+
+    labelled: Mapping[str, str]
+    unlabelled: Sequence[str] = ()
+    unused: Sequence[str] = ()
 
 
-def _choose(store: Store, settings: Settings) -> tuple[list[tuple[str, str]], list[str]]:
-    """(name, part) of each CSV with labels, and the names of those without. Raises DataError
-    where none has labels, or several may be meant."""
-    if given := _given(settings):
-        return [(given, "")], []
-    named, others = _tables_at_top(store)
+def _choose(store: Store, settings: Settings) -> _Chosen:
+    """Which CSVs are read. Raises DataError where none has labels, or several may be meant."""
+    if given := given_table(settings):
+        return _Chosen(labelled={given: ""})
+    found, others = _tables_at_top(store)
     unlabelled = [
         name
-        for name, part in named.items()
+        for name, part in found.items()
         if part == "test" and not _has_labels(store, name, settings)
     ]
-    unlabelled += [
-        name for name in store.top_names() if name.lower().endswith(TABLES) and _is_submission(name)
-    ]
-    usable = [(name, part) for name, part in named.items() if name not in unlabelled]
+    unlabelled += [name for name in store.top_names() if is_table(name) and is_submission(name)]
+    usable = {name: part for name, part in found.items() if name not in unlabelled}
     if usable:
-        return [(name, part) for name, part in usable if part] or usable, unlabelled
+        parted = {name: part for name, part in usable.items() if part}
+        unused = [name for name in usable if name not in parted] if parted else []
+        return _Chosen(labelled=parted or usable, unlabelled=unlabelled, unused=unused)
     if len(others) == 1:
-        return [(others[0], "")], unlabelled
+        return _Chosen(labelled={others[0]: ""}, unlabelled=unlabelled)
     if unlabelled and not others:
         raise DataError(
             f"{store.root}: wanted a CSV with labels, found only {', '.join(unlabelled)} without "
-            f"a label column; {LABEL_FLAG} says which it is"
+            f"a label column; {LABEL.flag} says which it is"
         )
     raise DataError(
         f"{store.root}: wanted train.csv, labels.csv or one CSV, found "
@@ -226,10 +253,13 @@ def _choose(store: Store, settings: Settings) -> tuple[list[tuple[str, str]], li
     )
 
 
-def _table(store: Store, name: str) -> Table:
+def _table(
+    store: Store, name: str, choose: Callable[[Sequence[str], str], Sequence[int | None]]
+) -> Table:
+    """Of one CSV the columns that `choose` tells by the header and the place for messages."""
     where = str(store.root / name)
     with reading(where), store.open(name) as file:
-        return read_table(file, where)
+        return read_table(file, where, lambda columns: choose(columns, where))
 
 
 def _header(store: Store, name: str) -> tuple[str, ...]:
@@ -239,41 +269,18 @@ def _header(store: Store, name: str) -> tuple[str, ...]:
 
 
 def _has_labels(store: Store, name: str, settings: Settings) -> bool:
-    columns = _header(store, name)
-    if settings.label_column is not None:
-        return settings.label_column.casefold() in map(str.casefold, columns)
-    return one_column(columns, LABEL_COLUMNS, None, name, LABEL_FLAG) is not None
+    return bool(places_of(_header(store, name), LABEL, settings.label_column))
 
 
 def _fits(store: Store, name: str, settings: Settings) -> bool:
     """Whether a CSV has an image and a label column, without doubt."""
     try:
         columns = _header(store, name)
-        _image_place(columns, name, settings.image_column)
-        _label_place(columns, name, settings.label_column)
+        place_of(columns, IMAGE, settings.image_column, name)
+        place_of(columns, LABEL, settings.label_column, name)
     except DataError:
         return False
     return True
-
-
-def _image_place(columns: Sequence[str], where: str, given: str | None) -> int:
-    place = one_column(columns, IMAGE_COLUMNS, given, where, IMAGE_FLAG)
-    if place is None:
-        raise DataError(
-            f"{where}: wanted a column with the photos' names (id, image, file, filename or path), "
-            f"found {', '.join(map(repr, columns))}; say which with {IMAGE_FLAG}"
-        )
-    return place
-
-
-def _label_place(columns: Sequence[str], where: str, given: str | None) -> int:
-    place = one_column(columns, LABEL_COLUMNS, given, where, LABEL_FLAG)
-    if place is None:
-        raise DataError(
-            f"{where}: wanted a column with the labels (label, class, target, species or "
-            f"category), found {', '.join(map(repr, columns))}; say which with {LABEL_FLAG}"
-        )
-    return place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,64 +300,85 @@ class _Row:
 
 
 def _rows(store: Store, name: str, part: str, photos: Photos, settings: Settings) -> Iterator[_Row]:
-    table = _table(store, name)
-    image = _image_place(table.columns, table.where, settings.image_column)
-    label = _label_place(table.columns, table.where, settings.label_column)
-    if image == label:
-        raise DataError(
-            f"{table.where}: wanted a column of photos and another of labels, found "
-            f"{table.columns[image]!r} for both; use {IMAGE_FLAG} and {LABEL_FLAG}"
-        )
-    specimen = table.column(settings.group_by) if settings.group_by is not None else None
-    for line, cells in table.rows:
-        found, problem = photos.find(cells[image], part, f"{table.where} line {line}")
+    def choose(columns: Sequence[str], where: str) -> list[int | None]:
+        image = place_of(columns, IMAGE, settings.image_column, where)
+        label = place_of(columns, LABEL, settings.label_column, where)
+        if image == label:
+            raise DataError(
+                f"{where}: wanted a column of photos and another of labels, found "
+                f"{columns[image]!r} for both; use {IMAGE.flag} and {LABEL.flag}"
+            )
+        specimens = named(columns, settings.group_by) if settings.group_by is not None else []
+        return [image, label, next(iter(specimens), None)]
+
+    table = _table(store, name, choose)
+    for line, (id, label, specimen) in table.rows:
+        found, problem = photos.find(id, part, f"{table.where} line {line}")
         yield _Row(
             csv=name,
             line=line,
             part=part,
-            id=cells[image],
-            label=cells[label],
-            specimen=cells[specimen].strip() if specimen is not None else "",
+            id=id,
+            label=label,
+            specimen=specimen.strip(),
             name=found,
             problem=problem,
         )
 
 
-def _ids(store: Store, name: str, photos: Photos, settings: Settings) -> Iterable[IdRow]:
-    """The rows of a CSV without labels; none where no column says which photo it is."""
+def _ids(
+    store: Store, name: str, part: str, photos: Photos, image_column: str | None
+) -> tuple[str, list[IdRow]]:
+    """The header of the ids of a CSV, and its rows. Raises DataError."""
+    table = _table(
+        store, name, lambda columns, where: [place_of(columns, IMAGE, image_column, where)]
+    )
+    (place,) = table.places
+    assert place is not None
+    rows = []
+    for line, (id,) in table.rows:
+        found, problem = photos.find(id, part, f"{table.where} line {line}")
+        rows.append(IdRow(id=id, name=found, problem=problem))
+    return table.columns[place], rows
+
+
+def _named_without_label(store: Store, name: str, photos: Photos, settings: Settings) -> set[str]:
+    """The photos in a CSV without labels; none where no column says which they are."""
     try:
-        table = _table(store, name)
-        place = _image_place(table.columns, table.where, settings.image_column)
+        _, rows = _ids(store, name, _part_of(name) or "test", photos, settings.image_column)
     except DataError:
-        if _is_submission(name):
-            return
+        if is_submission(name):
+            return set()
         raise
-    for line, cells in table.rows:
-        found, problem = photos.find(
-            cells[place], _part_of(name) or "test", f"{table.where} line {line}"
-        )
-        yield IdRow(id=cells[place], name=found, problem=problem)
+    return {row.name for row in rows}
 
 
 def _settled(rows: Sequence[_Row]) -> Iterator[_Row]:
     """The rows with a problem for every one that cannot be used, so that no photo is used twice.
 
-    A photo under two labels is used under neither; of rows that say the same the first counts,
-    and where two given parts have a photo, the one that comes first in STAYS.
+    Where two given parts have a photo, it stays in the one that comes first in STAYS; of rows
+    that say the same the first counts. A photo under two labels is used under neither, but for
+    one given as test: what other parts call it changes nothing there. Only where test itself has
+    a photo under two labels is it left out of test, as one file cannot be kept under both.
     """
     stays: dict[str, _Row] = {}
-    by_label: dict[str, dict[str, _Row]] = defaultdict(dict)
+    # By photo the first row of each label: in test alone, and anywhere.
+    in_test: dict[str, dict[str, _Row]] = defaultdict(dict)
+    anywhere: dict[str, dict[str, _Row]] = defaultdict(dict)
     for row in rows:
         if row.name and row.label:
-            by_label[row.name].setdefault(row.label, row)
+            anywhere[row.name].setdefault(row.label, row)
+            if row.part == "test":
+                in_test[row.name].setdefault(row.label, row)
             best = stays.setdefault(row.name, row)
             if STAYS.index(row.part) < STAYS.index(best.part):
                 stays[row.name] = row
     for row in rows:
+        heard = (in_test if row.part == "test" else anywhere).get(row.name, {})
         if not row.problem and not row.label:
             row = replace(row, problem="a row without a label")
-        elif not row.problem and len(labels := by_label[row.name]) > 1:
-            other = next(x for label, x in labels.items() if label != row.label)
+        elif not row.problem and len(heard) > 1:
+            other = next(x for label, x in heard.items() if label != row.label)
             row = replace(row, problem=f"also labelled {other.label!r} ({other.where})")
         elif not row.problem and (best := stays[row.name]) is not row:
             row = replace(row, problem=f"there already ({best.where})")
@@ -369,13 +397,13 @@ def _entries(rows: Iterable[_Row], problems: Mapping[str, str]) -> Iterator[Entr
         )
 
 
-def _unnamed(photos: Photos, named: set[str], settings: Settings) -> Iterator[str]:
+def _unnamed(photos: Photos, known: set[str], settings: Settings) -> Iterator[str]:
     """Photos that no row names. Beside a CSV that is --data itself may lie anything: there only
     the folders that it names photos in count."""
-    folders = {dirname(name) for name in named}
-    anywhere = _given(settings) is None or settings.images is not None
+    folders = {dirname(name) for name in known}
+    anywhere = given_table(settings) is None or settings.images is not None
     for name in photos.names():
         ending = splitext(name)[1].lower()
-        if name not in named and ending in PHOTO_ENDINGS:
+        if name not in known and ending in PHOTO_ENDINGS:
             if anywhere or dirname(name) in folders:
                 yield name

@@ -14,10 +14,10 @@ from typing import BinaryIO
 
 from mobileclf.errors import DataError
 
+from .tables import is_table
+
 # The largest file that is read as a picture: 128 million pixels of four bytes.
 MAX_BYTES = 128_000_000 * 4
-# Tables may be larger than a picture, as they are read in pieces.
-TABLES = (".csv", ".tsv")
 PIECE = 1 << 20
 ODD_NAME = "the file's name is no plain one-line UTF-8; rename it"
 
@@ -68,7 +68,7 @@ class Listing:
     odd: list[tuple[str, bool]] = field(default_factory=list)
 
     def add(self, name: str, *, folder: bool = False, problem: str = "") -> None:
-        """A file\'s or folder\'s name, and why it cannot be read."""
+        """A file's or folder's name, and why it cannot be read."""
         if not is_plain(name):
             self.odd.append((name, folder))
             return
@@ -101,8 +101,9 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def is_never_read(name: str, size: int) -> bool:
-    """Whether a file is too large for a picture and no table."""
-    return size > MAX_BYTES and not name.lower().endswith(TABLES)
+    """Whether a file is too large for a picture and no table: those may be larger, as they are
+    read in pieces."""
+    return size > MAX_BYTES and not is_table(name)
 
 
 def too_large(size: int) -> str:

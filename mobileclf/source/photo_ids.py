@@ -10,8 +10,9 @@ from posixpath import normpath, splitext
 from mobileclf.errors import DataError
 
 from .index import GIVEN_PARTS, PHOTO_ENDINGS
-from .listing import TABLES, escaped, leads_out
+from .listing import escaped, leads_out
 from .store import Store
+from .tables import is_table
 
 
 @dataclass(kw_only=True)
@@ -24,13 +25,14 @@ class Photos:
     store: Store
     inside: str = ""
     ambiguous: set[str] = field(default_factory=set)
+    _deepest: int | None = None
     _endings: dict[tuple[int, bool], dict[str, list[str]]] = field(default_factory=dict)
 
     def names(self) -> Iterator[str]:
         """Every file that may be named: no table, and inside of the folder."""
         above = f"{self.inside}/" if self.inside else ""
         for name in self.store.names():
-            if name.startswith(above) and not name.lower().endswith(TABLES):
+            if name.startswith(above) and not is_table(name):
                 yield name
 
     def find(self, id: str, part: str, where: str) -> tuple[str, str]:
@@ -65,8 +67,13 @@ class Photos:
     def _by_end(self, depth: int, ending: bool) -> dict[str, list[str]]:
         """Files by the last `depth` parts of their paths, with or without the file's ending.
 
-        One for each depth that ids have: looking an id up never takes a walk over all files.
+        One for each depth that ids have, and none deeper than the files lie: looking an id up
+        never takes a walk over all files.
         """
+        if self._deepest is None:
+            self._deepest = max((name.count("/") + 1 for name in self.names()), default=0)
+        if depth > self._deepest:
+            return {}
         key = (depth, ending)
         if key not in self._endings:
             found: dict[str, list[str]] = defaultdict(list)

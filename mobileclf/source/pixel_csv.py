@@ -12,7 +12,7 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -28,10 +28,17 @@ from mobileclf.spelling import shape_of
 
 from .groups import CLASSES_FILE, Groups, check_labels, find_groups, label_names
 from .index import GIVEN_PARTS, Entry, Index
-from .listing import TABLES, reading
+from .listing import reading
 from .pixel_rows import LONGEST_LINE, Reader, as_pixels, find_scale, read_labels, whole
-from .store import Store
-from .tables import LABEL_COLUMNS, lines_of, read_header
+from .store import Store, open_store
+from .tables import (
+    LABEL_COLUMNS,
+    given_table,
+    is_submission,
+    is_table,
+    lines_of,
+    read_header,
+)
 from .zip_store import OWN_ZIP
 
 FORM = "pixel-csv"
@@ -74,9 +81,10 @@ def check(store: Store, settings: Settings) -> None:
             next(lines_of(file, where, longest=LONGEST_LINE), None)
 
 
-def read(store: Store, settings: Settings, folder: Path) -> Index:
-    """The index; the pictures go into `pixels.zip` in `folder`. Raises DataError with the line
-    of a row that does not fit, EnvironmentProblem where the folder cannot be written."""
+def read(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
+    """The index, and the store of the pictures: `pixels.zip`, made in `folder`. Raises DataError
+    with the line of a row that does not fit, EnvironmentProblem where the folder cannot be
+    written."""
     sources, unused = _sources(store, settings)
     if not sources:
         raise DataError(
@@ -109,7 +117,7 @@ def read(store: Store, settings: Settings, folder: Path) -> Index:
         kept=KEPT,
         warnings=groups.warnings,
         notes=tuple(notes),
-    )
+    ), open_store(folder / KEPT)
 
 
 def _named(
@@ -133,19 +141,22 @@ def _sources(
     store: Store, settings: Settings, *, sure: bool = False
 ) -> tuple[list[_Source], list[str]]:
     """The files of pictures with labels, and those without. sure: none that only --form
-    pixel-csv makes one. Raises DataError for labels without pictures."""
-    data = settings.data
-    given = data.name if data is not None and data.suffix.lower() in TABLES else None
+    pixel-csv makes one. Raises DataError for labels without pictures, and for two files that
+    would be one."""
+    given = given_table(settings)
     if given is not None and not INPUT.fullmatch(PurePosixPath(given).stem):
         tables = [given]
     else:
-        tables = [name for name in store.top_names() if name.lower().endswith(TABLES)]
+        tables = [name for name in store.top_names() if is_table(name)]
     pairs: dict[str, dict[str, str]] = {"input": {}, "labels": {}}
+    twice: list[tuple[str, str, str]] = []
     for name in tables:
         found = INPUT.fullmatch(PurePosixPath(name).stem)
         part = GIVEN_PARTS.get((found[2] or "train").casefold()) if found else None
         if found and part:
-            pairs[found[1].casefold()][part] = name
+            kind = found[1].casefold()
+            if (other := pairs[kind].setdefault(part, name)) != name:
+                twice.append((other, name, f"{kind} of {part}"))
     inputs, labels = pairs["input"], pairs["labels"]
     both = [
         _Source(pixels=name, labels=labels[part], part=part)
@@ -154,6 +165,8 @@ def _sources(
     ]
     if not both:
         return _with_labels_first(store, tables, settings, sure=sure)
+    for first, second, what in twice:
+        raise DataError(_two_files(store, first, second, what))
     if alone := [name for part, name in labels.items() if part not in inputs]:
         raise DataError(f"{store.root}: {alone[0]} has no input CSV of that name beside it")
     return _parted(both), [name for part, name in inputs.items() if part not in labels]
@@ -166,7 +179,7 @@ def _with_labels_first(
         name
         for name in tables
         if name.casefold() != CLASSES_FILE
-        and "submission" not in name.casefold()
+        and not is_submission(name)
         and not INPUT.fullmatch(PurePosixPath(name).stem)
     ]
     parts = {name: GIVEN_PARTS.get(PurePosixPath(name).stem.casefold(), "") for name in tables}
@@ -186,7 +199,15 @@ def _with_labels_first(
                 continue
         if not sure:
             found.append(_Source(pixels=name, labels=None, part=parts[name]))
+    pixels_of: dict[str, str] = {}
+    for source in found:
+        if (other := pixels_of.setdefault(source.stem, source.pixels)) != source.pixels:
+            raise DataError(_two_files(store, other, source.pixels, source.stem))
     return _parted(found), unused if found else []
+
+
+def _two_files(store: Store, first: str, second: str, what: str) -> str:
+    return f"{store.root}: wanted one file for {what}, found {first} and {second}; take one out"
 
 
 def _header(store: Store, name: str, settings: Settings, *, sure: bool) -> tuple[str, ...]:
@@ -224,7 +245,7 @@ def _convert(
     count = 0
     total = len(given) if given is not None else None
     title = f"read {source.pixels}"
-    with progress.bar(title, total or 0) if total else _no_bar() as bar:
+    with progress.bar(title, total) if total else nullcontext() as bar:
         for rows in reader.pieces():
             pixels = as_pixels(rows, scale, reader)
             for i, picture in enumerate(pixels, start=count + 1):
@@ -253,11 +274,6 @@ def _convert(
     span = "0..255" if scale == 1 else "0..1, taken times 255"
     note = f"{source.pixels}: {count} pictures of {size}, values {span}"
     return reader.shape, list(given or labels), note
-
-
-@contextmanager
-def _no_bar() -> Iterator[None]:
-    yield None
 
 
 def _write_picture(pictures: zipfile.ZipFile, name: str, pixels: NDArray[np.uint8]) -> None:

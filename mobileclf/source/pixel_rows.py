@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isqrt, prod
@@ -21,6 +22,8 @@ PIECE_VALUES = 4_000_000  # numbers that are held at once, as float64
 BYTES_PER_VALUE = 32  # of text, at most: numpy writes 25 at its longest
 LONGEST_LINE = 64 << 20  # where no shape says how many values a row has
 LABELS_LINE = 1 << 16  # bytes: csv takes no longer cell than twice that
+# 1.0, and numpy's own 1.000000000000000000e+00.
+WHOLE = re.compile(r"(\d+)\.0+|(\d\.\d{18}e\+\d\d)", re.ASCII)
 SEPARATORS = "\t;, "  # the first that a line has; a decimal comma is then seen as no number
 
 
@@ -65,7 +68,7 @@ class Reader:
             for number, text in _texts(file, self.where, longest):
                 if separator is None:
                     separator = next((mark for mark in SEPARATORS if mark in text), ",")
-                    if _is_header(text.split(separator)):
+                    if _is_header(text.split(separator), labels_first=self.labels_first):
                         continue
                 label, text = _split_label(text, separator) if self.labels_first else ("", text)
                 width = len(text.split()) if separator == " " else text.count(separator) + 1
@@ -132,17 +135,25 @@ def square_shape(count: int) -> tuple[int, int, int] | None:
     return None
 
 
-def _is_header(cells: Sequence[str]) -> bool:
-    """Whether cells name columns: most are no numbers, or they count the columns."""
-    named = sum(not _is_number(cell.strip().strip('"')) for cell in cells)
-    if 2 * named > len(cells):
+def _is_header(cells: Sequence[str], *, labels_first: bool) -> bool:
+    """Whether cells name columns: most are no numbers, or they count the columns. The first of
+    labels_first is no pixel: it may name the labels, or be left out of the counting."""
+    if 2 * sum(not _is_number(_unquoted(cell)) for cell in cells) > len(cells):
         return True
-    return len(cells) > 3 and cells == [str(i) for i in range(len(cells))]
+    first = _unquoted(cells[0])
+    if labels_first and first.casefold() in LABEL_COLUMNS:
+        return True
+    counted = cells[1:] if labels_first and not _is_number(first) else cells
+    return len(counted) > 3 and all(_unquoted(x) == str(i) for i, x in enumerate(counted))
+
+
+def _unquoted(cell: str) -> str:
+    return cell.strip().strip('"').strip()
 
 
 def _split_label(text: str, separator: str) -> tuple[str, str]:
     label, _, rest = text.partition(separator)
-    return label.strip().strip('"').strip(), rest
+    return _unquoted(label), rest
 
 
 def find_scale(reader: Reader) -> float:
@@ -169,7 +180,7 @@ def as_pixels(rows: Rows, scale: float, reader: Reader) -> NDArray[np.uint8]:
 
 
 def read_labels(store: Store, name: str) -> list[tuple[str, str]]:
-    """(label, where) of each row. Whole numbers are written as such: 1.0 is 1. Raises DataError."""
+    """(label, where) of each row, as `whole` writes them. Raises DataError."""
     where = str(store.root / name)
     with reading(where), store.open(name) as file:
         texts = list(_texts(file, where, LABELS_LINE, most=LARGEST_TABLE))
@@ -218,11 +229,16 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell  # Python's own spelling
 
 
 def whole(cell: str) -> str:
-    """A whole number however it is written, else the text as it is."""
-    if _is_number(cell) and (value := float(cell)).is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return cell
+    """The text as it is, but a whole number written with a fraction (1.0, 1.00), or as numpy's
+    savetxt does by default, without it. 007 and 1_0 stay: they may be names."""
+    found = WHOLE.fullmatch(cell)
+    if found is None:
+        return cell
+    if found[1] is not None:
+        return found[1]
+    value = float(cell)
+    return str(int(value)) if value.is_integer() and value < 1e15 else cell

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO
 
+from mobileclf.config import Settings
 from mobileclf.errors import DataError
 
+TABLES = (".csv", ".tsv")
 PIECE = 1 << 20
 LONGEST_LINE = 1 << 20
 # A table of file names is held in memory as a whole: about a gigabyte at the most.
@@ -26,19 +28,40 @@ LABEL_COLUMNS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A CSV with a header. where: for messages. columns: as written, spaces around them gone.
-    rows: (line number, one cell for each column), blank lines left out."""
+    """What is wanted of a CSV with a header. where: for messages. columns: all of them, as
+    written, spaces around them gone. places: of those that are kept, None for one that is not
+    there. rows: (line number, a cell for each of `places`, "" for None), blank lines left out."""
 
     where: str
     columns: tuple[str, ...]
+    places: tuple[int | None, ...]
     rows: tuple[tuple[int, tuple[str, ...]], ...]
 
-    def column(self, name: str) -> int | None:
-        """The place of a column: by its name, else by its name whatever the case."""
-        if name in self.columns:
-            return self.columns.index(name)
-        lower = [column.casefold() for column in self.columns]
-        return lower.index(name.casefold()) if name.casefold() in lower else None
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column that a table should have. usual: its names in lower case, spaces and - as _.
+    flag: the option that says another. about: what it holds, for messages."""
+
+    usual: frozenset[str]
+    flag: str
+    about: str
+
+
+def is_table(name: str) -> bool:
+    """Whether a file is taken for a table: by its ending."""
+    return name.lower().endswith(TABLES)
+
+
+def is_submission(name: str) -> bool:
+    """Whether a table is the pattern of an answer: its labels are none."""
+    return "submission" in name.casefold()
+
+
+def given_table(settings: Settings) -> str | None:
+    """The name of the table that --data itself is, else None."""
+    data = settings.data
+    return data.name if data is not None and is_table(data.name) and data.is_file() else None
 
 
 def lines_of(
@@ -77,9 +100,15 @@ def _too_long(where: str, number: int, longest: int) -> str:
     return f"{where} line {number}: wanted a line of at most {longest} bytes, found a longer one"
 
 
-def read_table(stream: BinaryIO, where: str) -> Table:
-    """A whole CSV with a header. Raises DataError for one that is empty or too large, and with
-    the line for a row of another length or one that is no UTF-8."""
+def read_table(
+    stream: BinaryIO, where: str, choose: Callable[[Sequence[str]], Sequence[int | None]]
+) -> Table:
+    """Some columns of a CSV with a header; the rest of it is not held.
+
+    choose: the places of the columns that are kept, by the header. Raises DataError for a CSV
+    that is empty or too large, and with the line for a row of another length or one that is no
+    UTF-8.
+    """
     texts = _texts(stream, where)
     above = 0
     first = next(texts, None)
@@ -90,6 +119,7 @@ def read_table(stream: BinaryIO, where: str) -> Table:
     reader = csv.reader(chain([first], texts), delimiter=sniff(first), strict=True)
     rows: list[tuple[int, tuple[str, ...]]] = []
     columns: tuple[str, ...] = ()
+    places: tuple[int | None, ...] = ()
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
@@ -98,6 +128,7 @@ def read_table(stream: BinaryIO, where: str) -> Table:
                 columns = tuple(cell.strip() for cell in cells)
                 while not columns[-1]:
                     columns = columns[:-1]
+                places = tuple(choose(columns))
                 continue
             while len(cells) > len(columns) and not cells[-1].strip():
                 cells.pop()
@@ -108,11 +139,12 @@ def read_table(stream: BinaryIO, where: str) -> Table:
                 )
             if len(rows) == MOST_ROWS:
                 raise DataError(f"{where}: wanted at most {MOST_ROWS} rows, found more")
-            rows.append((above + reader.line_num, tuple(cells)))
+            kept = tuple("" if place is None else cells[place] for place in places)
+            rows.append((above + reader.line_num, kept))
     except csv.Error as error:
         line = above + reader.line_num
         raise DataError(f"{where} line {line}: not readable as CSV ({error})") from error
-    return Table(where=where, columns=columns, rows=tuple(rows))
+    return Table(where=where, columns=columns, places=places, rows=tuple(rows))
 
 
 def read_header(stream: BinaryIO, where: str, *, longest: int = LONGEST_LINE) -> tuple[str, ...]:
@@ -130,27 +162,34 @@ def sniff(header: str) -> str:
     return max(DELIMITERS, key=lambda delimiter: (outside.count(delimiter), delimiter == ","))
 
 
-def one_column(
-    columns: Sequence[str], usual: frozenset[str], given: str | None, where: str, flag: str
-) -> int | None:
-    """The place of the column that is `given`, else of the one with a usual name; None when
-    there is none of these. Raises DataError for a given one that is not there, and for two."""
-    lower = [column.casefold().replace(" ", "_").replace("-", "_") for column in columns]
+def named(columns: Sequence[str], name: str) -> list[int]:
+    """The places of the columns of that name; where none is written so, whatever the case."""
+    return [i for i, column in enumerate(columns) if column == name] or [
+        i for i, column in enumerate(columns) if column.casefold() == name.casefold()
+    ]
+
+
+def places_of(columns: Sequence[str], wanted: Column, given: str | None) -> list[int]:
+    """The places of the columns that are `given`, else of those with a usual name."""
     if given is not None:
-        found = [i for i, column in enumerate(columns) if column == given] or [
-            i for i, column in enumerate(columns) if column.casefold() == given.casefold()
-        ]
-    else:
-        found = [i for i, column in enumerate(lower) if column in usual]
+        return named(columns, given)
+    lower = [column.casefold().replace(" ", "_").replace("-", "_") for column in columns]
+    return [i for i, column in enumerate(lower) if column in wanted.usual]
+
+
+def place_of(columns: Sequence[str], wanted: Column, given: str | None, where: str) -> int:
+    """The place of the one column that is `given`, else of the one with a usual name. Raises
+    DataError where there is none, and for two."""
+    found = places_of(columns, wanted, given)
     if len(found) == 1:
         return found[0]
-    if given is not None or found:
-        wanted = f"one column {given!r}" if given is not None else f"one column for {flag}"
-        raise DataError(
-            f"{where}: wanted {wanted}, found {len(found) or 'none'} among "
-            f"{', '.join(map(repr, columns))}; say which with {flag}"
-        )
-    return None
+    shown = ", ".join(map(repr, columns))
+    if given is None and not found:
+        what, count = f"a column with {wanted.about}", ""
+    else:
+        what = f"one column {given!r}" if given is not None else f"one column for {wanted.flag}"
+        count = f"{len(found) or 'none'} among "
+    raise DataError(f"{where}: wanted {what}, found {count}{shown}; say which with {wanted.flag}")
 
 
 def _texts(stream: BinaryIO, where: str, *, longest: int = LONGEST_LINE) -> Iterator[str]:

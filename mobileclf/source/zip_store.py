@@ -26,7 +26,8 @@ from .listing import (
 )
 
 # A zip is refused as a bomb when its members together are larger than BOMB_BYTES and more than
-# BOMB_RATIO times the file. Deflate reaches 1032; photos lie near 1, tables of pixels near 10.
+# BOMB_RATIO times the file; so it is for one member that is too large to be read. Deflate reaches
+# 1032; photos lie near 1, tables of pixels near 10.
 BOMB_BYTES = 1 << 30
 BOMB_RATIO = 100
 # The comment of a zip that was written here: its names are taken as they are.
@@ -93,6 +94,8 @@ class ZipStore:
 
     def digest(self, name: str) -> str | None:
         try:
+            if is_never_read(name, self._member(name).file_size):
+                return None
             with reading(name), self._opened(name) as file:
                 return sha256_of(file)
         except DataError:
@@ -168,8 +171,13 @@ def _refuse_hostile(path: Path, size: int, infos: Sequence[zipfile.ZipInfo]) -> 
             raise DataError(f"{where}: encrypted; zip it again without a password")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(f"{where}: packed in a way that is not read here; wanted deflate")
-        if is_never_read(name, info.file_size):
-            raise DataError(f"{where}: {too_large(info.file_size)}")
+        # A member that is too large is left out when it is read; what claims to be, stops.
+        unread = is_never_read(name, info.file_size)
+        if unread and info.file_size > BOMB_RATIO * info.compress_size:
+            raise DataError(
+                f"{where}: a bomb: it claims {info.file_size} bytes, more than {BOMB_RATIO} times "
+                "what is in the zip of it; nothing of it is read"
+            )
     expanded = sum(info.file_size for info in infos)
     if expanded > BOMB_BYTES and expanded > BOMB_RATIO * size:
         raise DataError(

@@ -28,6 +28,7 @@ from mobileclf.records import (
 from mobileclf.report.report import render
 from mobileclf.run import Stage, version_of
 from mobileclf.scores import read_labels, read_scores
+from mobileclf.source.store import open_store
 from mobileclf.tflite import metadata
 from mobileclf.tflite.audit import audit, contents
 from mobileclf.tflite.interpreter import OLDEST, as_quanta, open_interpreter, score_photos, scores
@@ -281,11 +282,10 @@ def place(settings: Settings) -> Path:
 
 
 def _outside(settings: Settings) -> Record:
-    folder = settings.golden_from
-    if folder is None:
+    if settings.golden_from is None:
         return {"purpose": settings.purpose}
-    pictures = sorted(p for p in folder.rglob("*") if p.is_file())
-    hashes = {p.relative_to(folder).as_posix(): sha256_file(p) for p in pictures}
+    store = open_store(settings.golden_from)
+    hashes = {name: store.digest(name) for name in golden.pictures_in(settings.golden_from)}
     return {"purpose": settings.purpose, "golden": hashes}
 
 

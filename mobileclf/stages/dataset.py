@@ -27,7 +27,7 @@ from mobileclf.scores import PARTS
 from mobileclf.source import class_folders, forms
 from mobileclf.source.index import Entry, Index
 from mobileclf.source.store import Store, open_store
-from mobileclf.split import TRAIN, joined, split_photos
+from mobileclf.split import TRAIN, Unit, joined, split_photos
 
 FEW = 10  # photos of a class, below which it is named in a warning
 UNBALANCED = 10  # times as many photos in the largest class as in the smallest
@@ -60,9 +60,9 @@ class Photo:
         return self.entry.label
 
     @property
-    def given(self) -> str:
-        """The part that the source gives and that is kept as it is, else empty."""
-        return self.entry.part if self.entry.part != TRAIN else ""
+    def side(self) -> str:
+        """The part that the source gives; what it leaves open is to train on, or cut from that."""
+        return self.entry.part or TRAIN
 
 
 def examine(entry: Entry, store: Store) -> Photo:
@@ -92,63 +92,72 @@ def copies_of(photos: Sequence[Photo]) -> Copies:
     )
 
 
-def leave_out_leaks(
-    photos: Sequence[Photo], groups: Sequence[Sequence[int]]
-) -> tuple[list[Photo], list[tuple[int, ...]], list[str]]:
-    """Settle what lies in two places at once: copies across given parts, and under two labels.
+def settle(
+    photos: Sequence[Photo], copies: Sequence[Unit]
+) -> tuple[list[Photo], list[Unit], list[str]]:
+    """Leave out what lies on two sides at once: under two labels, or in two given parts.
 
-    A given part never changes for the sake of an earlier one in PARTS: the copy in the earlier
-    part is left out. The same picture under two labels is left out of both, since either may be
-    the wrong one; photos that were given as test stay. Returns the photos, the groups of copies
-    that remain, and warnings.
+    The same picture under two labels is left out of both, since either may be the wrong one;
+    what was given as test stays. What copies and specimens tie together belongs in one part:
+    where the given parts tear it apart, the latest of PARTS keeps its own and the rest is left
+    out, so test never changes. Returns the photos, the units that remain, and warnings.
     """
-    photos, kept, warnings = list(photos), [], []
-    for group in groups:
-        last = max((photos[i].given or TRAIN for i in group), key=PARTS.index)
-        stay = [i for i in group if (photos[i].given or TRAIN) == last]
-        if len({photos[i].label for i in group}) > 1 and last != "test":
-            stay = []
-        if len({photos[i].label for i in stay}) > 1:
-            i, j = _two_labels(photos, stay)
-            warnings.append(
-                f"{photos[i].path} and {photos[j].path} are the same picture under two labels, "
-                "given as test and left there; one of them is wrong"
-            )
-        for i in group:
-            if i in stay:
-                continue
-            other = next((j for j in group if photos[j].label != photos[i].label), None)
-            if other is not None:
-                why = f"the same picture is in another class ({photos[other].path})"
-            else:
-                why = f"the same picture is in {last} ({photos[stay[0]].path})"
+    photos, warnings = list(photos), []
+    for group in copies:
+        warnings += _leave_out_contradiction(photos, group)
+    units = joined(len(photos), [*copies, *_specimens(photos)], _usable(photos))
+    for unit in units:
+        last = max((photos[i].side for i in unit), key=PARTS.index)
+        stay = [i for i in unit if photos[i].side == last]
+        for i in unit:
+            if photos[i].side != last:
+                photos[i] = without(photos[i], _why_torn(photos, i, stay, copies, last))
+    usable = set(_usable(photos))
+    return photos, [tuple(i for i in unit if i in usable) for unit in units], warnings
+
+
+def _usable(photos: Sequence[Photo]) -> list[int]:
+    return [i for i, photo in enumerate(photos) if not photo.problem]
+
+
+def _specimens(photos: Sequence[Photo]) -> list[list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for i in _usable(photos):
+        if photos[i].entry.specimen:
+            found[photos[i].entry.specimen].append(i)
+    return list(found.values())
+
+
+def _leave_out_contradiction(photos: list[Photo], group: Unit) -> list[str]:
+    """Where copies have two labels, leave out all but those given as test; returns warnings."""
+    if len({photos[i].label for i in group}) == 1:
+        return []
+    for i in group:
+        if photos[i].side != "test":
+            other = next(j for j in group if photos[j].label != photos[i].label)
+            why = f"the same picture is in another class ({photos[other].path})"
             photos[i] = without(photos[i], why)
-        if len(stay) > 1:
-            kept.append(tuple(stay))
-    return photos, kept, warnings
+    first, *rest = [i for i in group if photos[i].side == "test"] or [group[0]]
+    for other in rest:
+        if photos[other].label != photos[first].label:
+            return [
+                f"{photos[first].path} and {photos[other].path} are the same picture under two "
+                "labels, given as test and left there; one of them is wrong"
+            ]
+    return []
 
 
-def _two_labels(photos: Sequence[Photo], among: Sequence[int]) -> tuple[int, int]:
-    first = among[0]
-    return first, next(i for i in among if photos[i].label != photos[first].label)
-
-
-def keep_specimens_apart(photos: Sequence[Photo]) -> tuple[list[Photo], list[tuple[int, ...]]]:
-    """Groups of photos of one specimen; where the given parts tear one apart, its photos in the
-    earlier part are left out."""
-    photos = list(photos)
-    specimens: dict[str, list[int]] = defaultdict(list)
-    for i, photo in enumerate(photos):
-        if photo.entry.specimen and not photo.problem:
-            specimens[photo.entry.specimen].append(i)
-    groups = []
-    for name, members in specimens.items():
-        last = max((photos[i].given or TRAIN for i in members), key=PARTS.index)
-        for i in members:
-            if (photos[i].given or TRAIN) != last:
-                photos[i] = without(photos[i], f"specimen {name!r} is in {last} too")
-        groups.append(tuple(i for i in members if not photos[i].problem))
-    return photos, groups
+def _why_torn(
+    photos: Sequence[Photo], i: int, stay: Sequence[int], copies: Sequence[Unit], last: str
+) -> str:
+    own = next((set(group) for group in copies if i in group), set())
+    copy = next((j for j in stay if j in own), None)
+    if copy is not None:
+        return f"the same picture is in {last} ({photos[copy].path})"
+    specimen = photos[i].entry.specimen
+    if specimen and any(photos[j].entry.specimen == specimen for j in stay):
+        return f"specimen {specimen!r} is in {last} too"
+    return f"tied by copies and specimens to {last} ({photos[stay[0]].path})"
 
 
 def work(folder: Path, settings: Settings) -> Record:
@@ -160,25 +169,24 @@ def work(folder: Path, settings: Settings) -> Record:
              shared=store.root)
     )  # fmt: skip
     copies = copies_of(photos)
-    photos, groups, warnings = leave_out_leaks(photos, copies.groups)
-    photos, specimens = keep_specimens_apart(photos)
-    usable = {i: photo for i, photo in enumerate(photos) if not photo.problem}
+    photos, units, warnings = settle(photos, copies.groups)
     split: dict[int, str] = {}
     try:
         _check_classes(store.root, index, photos)
+        gives = any(entry.part for entry in index.entries)
         split = split_photos(
-            {i: photo.label for i, photo in usable.items()},
+            {i: photos[i].label for i in _usable(photos)},
             [label for label, _ in index.labels],
-            joined(len(photos), [*groups, *specimens], list(usable)),
-            {i: photo.given or TRAIN for i, photo in usable.items() if _gives_parts(photos)},
+            units,
+            {i: photos[i].side for i in _usable(photos) if gives},
             train_share=settings.train_share,
             seed=settings.seed,
         )
-        _check_parts(index, photos, split)
+        _check_parts(index, photos, units, split)
     finally:
         # Also when it stops: here is what was wrong with which file.
-        write_csv(folder / "dataset.csv", COLUMNS, _rows(photos, index, split, groups))
-    body = _body(photos, index, split, groups)
+        write_csv(folder / "dataset.csv", COLUMNS, _rows(photos, index, split, copies.groups))
+    body = _body(photos, index, split, copies.groups)
     body["remarks"] = list(index.notes)
     for remark in index.notes:
         progress.say(remark)
@@ -188,10 +196,6 @@ def work(folder: Path, settings: Settings) -> Record:
     ]  # fmt: skip
     for warning in body["warnings"]:
         progress.warn(warning)
-    if settings.strict and (count := len(body["warnings"])):
-        raise DataError(
-            f"--strict: wanted no warnings, found {count}; the first: {body['warnings'][0]}"
-        )
     return {**body, "outputs": ["dataset.csv", *outputs, *body["sheets"].values()]}
 
 
@@ -204,11 +208,8 @@ def _read_source(folder: Path, settings: Settings) -> tuple[Index, Store, list[s
     sample.write_sample(root, seed=settings.seed, replace=True)
     store = open_store(root)
     drawn = [f"{SAMPLE_FOLDER}/{name}" for name in store.names()]
-    return class_folders.read(store, settings), store, drawn
-
-
-def _gives_parts(photos: Sequence[Photo]) -> bool:
-    return any(photo.entry.part for photo in photos)
+    index, _ = class_folders.read(store, settings, folder)
+    return index, store, drawn
 
 
 def _check_classes(root: Path, index: Index, photos: Sequence[Photo]) -> None:
@@ -221,9 +222,17 @@ def _check_classes(root: Path, index: Index, photos: Sequence[Photo]) -> None:
         raise DataError(f"{root}: wanted at least 2 classes, found only {index.labels[0][0]!r}")
 
 
-def _check_parts(index: Index, photos: Sequence[Photo], split: Mapping[int, str]) -> None:
+def _check_parts(
+    index: Index, photos: Sequence[Photo], units: Sequence[Unit], split: Mapping[int, str]
+) -> None:
     """Raises DataError for a class that cannot be learnt or tested, or a part without photos."""
-    given = {photo.given for photo in photos}
+    given = {entry.part for entry in index.entries} - {"", TRAIN}
+    for part in sorted(given - {photos[i].side for i in split}):
+        bad = next(photo for photo in photos if photo.side == part)
+        raise DataError(
+            f"part {part!r} is given, but none of its photos can be used ({bad.path}: "
+            f"{bad.problem}); mend it or take it out"
+        )
     needed = [part for part in (TRAIN, "test") if part not in given]
     reached: dict[str, set[str]] = defaultdict(set)
     for i, part in split.items():
@@ -232,11 +241,14 @@ def _check_parts(index: Index, photos: Sequence[Photo], split: Mapping[int, str]
         if not reached[label].issuperset(needed):
             inside = [photo for photo in photos if photo.label == label and photo.problem]
             why = f"; {inside[0].path}: {inside[0].problem}" if inside else ""
-            usable = sum(1 for i in split if photos[i].label == label and not photos[i].given)
+            different = sum(
+                1 for unit in units
+                if any(photos[i].label == label and photos[i].side == TRAIN for i in unit)
+            )  # fmt: skip
             raise DataError(
                 f"class {label!r}: wanted at least {len(needed)} different pictures that can be "
-                f"read for {' and '.join(needed)}, found {usable}; add photos or take the class "
-                f"out{why}"
+                f"read for {' and '.join(needed)}, found {different}; add photos or take the "
+                f"class out{why}"
             )
     if empty := [part for part in PARTS if part not in split.values()]:
         raise DataError(
@@ -248,10 +260,10 @@ def _rows(
     photos: Sequence[Photo],
     index: Index,
     split: Mapping[int, str],
-    copies: Sequence[Sequence[int]],
+    copies: Sequence[Unit],
 ) -> Iterator[dict[str, object]]:
     groups = dict(index.labels)
-    copy_of = {i: photos[group[0]].path for group in copies for i in group[1:]}
+    copy_of = {i: first for i, first in _copies_kept(photos, copies)}
     for i, photo in enumerate(photos):
         found = photo.found
         yield {
@@ -269,11 +281,19 @@ def _rows(
         }
 
 
+def _copies_kept(photos: Sequence[Photo], copies: Sequence[Unit]) -> Iterator[tuple[int, str]]:
+    """Each usable copy of a usable photo, with the path of the first of them."""
+    for group in copies:
+        first, *rest = [i for i in group if not photos[i].problem] or [group[0]]
+        for i in rest:
+            yield i, photos[first].path
+
+
 def _body(
     photos: Sequence[Photo],
     index: Index,
     split: Mapping[int, str],
-    copies: Sequence[Sequence[int]],
+    copies: Sequence[Unit],
 ) -> dict[str, Any]:
     counts = Counter((photos[i].label, part) for i, part in split.items())
     names = [label for label, _ in index.labels]
@@ -287,7 +307,7 @@ def _body(
         "given_parts": sorted({photo.entry.part for photo in photos} - {""}, key=PARTS.index),
         "parts": {part: sum(counts[label, part] for label in names) for part in PARTS},
         "classes": {label: {part: counts[label, part] for part in PARTS} for label in names},
-        "copies": sum(len(group) - 1 for group in copies),
+        "copies": len(list(_copies_kept(photos, copies))),
         "notes": dict(sorted(notes.items())),
         "problems": [{"path": p.path, "problem": p.problem} for p in photos if p.problem],
     }
@@ -353,15 +373,18 @@ def _write_sheet(item: tuple[str, str, tuple[Photo, ...]], folder: Path, store: 
 
 
 def _tile(photo: Photo, store: Store) -> contact_sheet.Tile:
-    data = None
-    if photo.found is not None and photo.found.width:
+    picture = None
+    if photo.found is not None and photo.found.sha256:
         try:
-            data = store.read(photo.path)
+            picture = contact_sheet.thumbnail(store.read(photo.path))
         except DataError:
             pass  # drawn as a tile without a picture, with its problem
-    notes = photo.found.notes if photo.found else ()
-    name = PurePosixPath(photo.path).name if photo.label else photo.path
-    return contact_sheet.Tile(name=name, data=data, problem=photo.problem, notes=notes)
+    return contact_sheet.Tile(
+        name=PurePosixPath(photo.path).name if photo.label else photo.path,
+        picture=picture,
+        problem=photo.problem,
+        notes=photo.found.notes if photo.found else (),
+    )
 
 
 def outside(settings: Settings) -> Mapping[str, object]:
@@ -378,9 +401,9 @@ STAGE = Stage(
     reads=(),
     settings=(
         "form", "image_column", "label_column", "shape", "classes", "group_by", "train_share",
-        "strict", "seed",
+        "seed",
     ),
-    packages=("pillow", "imagehash"),
+    packages=("numpy", "pillow", "imagehash", "scipy", "pillow-heif"),
     work=work,
     outside=outside,
 )  # fmt: skip

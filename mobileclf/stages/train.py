@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mobileclf import progress
 from mobileclf.config import Settings
-from mobileclf.errors import DataError, UsageError
+from mobileclf.errors import DataError
 from mobileclf.images import augment
 from mobileclf.images.augment import Augmentations
 from mobileclf.models import backbones, head
@@ -38,7 +38,7 @@ SIGMOID_PHOTOS = 64
 BATCH = 32  # photos at a time through the network where nothing is trained
 ORDER = 3  # last word of the seed of an epoch's order; augment.py has 1 and 2
 # Photos uint8 (n, height, width, channels), label of each, weight of each (None: all 1).
-Part = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32] | None]
+Labelled = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32] | None]
 # What the fits gave, and the head's weights from its first hidden layer to the last layer.
 Trained = tuple[head.Fitted, list[NDArray[np.float32]]]
 
@@ -63,10 +63,6 @@ def work(folder: Path, settings: Settings) -> Record:
 
     labels, _ = read_labels(folder)
     sigmoid = head_of(settings.head).output == "sigmoid"
-    if sigmoid and len(labels) != 2:
-        raise UsageError(
-            f"--head sigmoid: wanted two classes, found {len(labels)}; use --head softmax"
-        )
     architecture = architecture_of(settings, len(labels))
     weights = None if settings.weights == "none" else settings.weights
     if weights is None and settings.data is not None:
@@ -77,16 +73,15 @@ def work(folder: Path, settings: Settings) -> Record:
     keras.utils.set_random_seed(settings.seed)
     model = backbones.build(keras, architecture, weights=weights)
     train, validation, by_label = _parts(folder, settings, labels)
-    frozen = weights is not None
     shown = augmentations_of(settings.augment or "none")
-    if frozen and settings.views == 1:
-        if shown:
-            progress.warn("--views 1: each photo is taken as it is, not augmented")
-        shown = ()
-    views = (settings.views if shown else 1) if frozen else None
-    if views is None:
+    views = None
+    if weights is None:
         fitted, weights_of_head = _train_all(model, train, validation, shown, settings)
     else:
+        if settings.views == 1 and shown:
+            progress.warn("--views 1: each photo is taken as it is, not augmented")
+            shown = ()
+        views = settings.views if shown else 1
         fitted, weights_of_head = _train_head(model, train, validation, shown, views, settings)
     *hidden, kernel, bias = weights_of_head
     for i, name in enumerate(architecture.hidden):
@@ -105,7 +100,7 @@ def work(folder: Path, settings: Settings) -> Record:
         "architecture": architecture.as_record(),
         "head": {"units": list(architecture.units), "output": "sigmoid" if sigmoid else "softmax"},
         "dropout": settings.dropout,
-        "start": "given weights" if frozen else "random weights",
+        "start": "random weights" if weights is None else "given weights",
         "augment": augment.as_record(shown),
         "views": views,
         "class_weights": by_label,
@@ -129,7 +124,7 @@ def work(folder: Path, settings: Settings) -> Record:
 
 def _parts(
     folder: Path, settings: Settings, labels: Sequence[str]
-) -> tuple[Part, Part, dict[str, float] | None]:
+) -> tuple[Labelled, Labelled, dict[str, float] | None]:
     """Training and validation photos, and the weight of each label (None: all 1).
 
     Validation has the training photos' weights, so that what is stopped on is what is trained.
@@ -148,8 +143,8 @@ def _parts(
 
 def _train_head(
     model: Any,
-    train: Part,
-    validation: Part,
+    train: Labelled,
+    validation: Labelled,
     augmentations: Augmentations,
     views: int,
     settings: Settings,
@@ -181,7 +176,11 @@ def _train_head(
 
 
 def _train_all(
-    model: Any, train: Part, validation: Part, augmentations: Augmentations, settings: Settings
+    model: Any,
+    train: Labelled,
+    validation: Labelled,
+    augmentations: Augmentations,
+    settings: Settings,
 ) -> Trained:
     """Every layer from random weights, on pictures augmented anew in each epoch."""
     import keras
@@ -238,7 +237,7 @@ def _fit(
         )  # fmt: skip
 
 
-def batches(part: Part, augmentations: Augmentations | None, *, batch: int, seed: int) -> Any:
+def batches(part: Labelled, augmentations: Augmentations | None, *, batch: int, seed: int) -> Any:
     """A `keras.utils.PyDataset` of photos float32 0..255, labels and weights where there are any.
 
     augmentations: in training; each round, which `start(round)` begins, has augmentations and
