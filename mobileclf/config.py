@@ -266,7 +266,7 @@ def resolve(settings: Settings) -> Settings:
 def _plain_name(data: Path) -> str:
     """The name of a folder, or of a file without its ending."""
     path = data.resolve()
-    return path.stem if path.suffix.lower() in (".zip", ".csv") else path.name
+    return path.stem if path.suffix.lower() in (".zip", ".csv", ".tsv") else path.name
 
 
 def as_record(settings: Settings) -> dict[str, Any]:

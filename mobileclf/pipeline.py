@@ -34,6 +34,7 @@ STAGES = (
     "bundle",
 )
 CONFIG_RECORD = "config.json"
+SAMPLE_FORM = "class-folders"
 LOG = "run.log"
 
 # Rough cost of one photo through the network, forward, on two cores at the usual size: seconds.
@@ -78,11 +79,15 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
     verbose: what libraries print goes to the screen and not to `run.log`. Raises what the stages
     raise; EnvironmentProblem where the run is in use or a folder cannot be written.
     """
-    if settings.data is not None:
-        from .source import forms
+    from .source import forms
 
-        # Before the run folder is made: a mistyped path leaves nothing behind.
+    # Before the run folder is made: a mistyped path leaves nothing behind.
+    if settings.data is not None:
         forms.check_source(settings)
+    elif settings.form not in (None, SAMPLE_FORM):
+        raise UsageError(f"--form {settings.form}: the drawn sample is {SAMPLE_FORM}; give --data")
+    else:
+        forms.check_options(SAMPLE_FORM, settings)
     names = STAGES[: STAGES.index(stage_name) + 1]
     folder = settings.run_folder
     _writable(folder)

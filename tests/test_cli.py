@@ -159,6 +159,8 @@ def test_an_output_that_cannot_be_written_is_5(run: Run, tmp_path: Path) -> None
         (["export", "--int8", "--bogus"], "--bogus"),
         (["export", "--int8", "--epochs", "0"], "--epochs 0: wanted a whole number from 1"),
         (["export", "--int8", "--epochs", "many"], "--epochs"),
+        (["export", "--int8", "--recipe", "seed-pixels"], "pixel-csv: the drawn sample is class"),
+        (["export", "--int8", "--classes", "a,b"], "--classes a,b: it is for --form"),
         (["export", "--int8", "--backbone", "vgg"], "wanted one of inception_v3"),
         (["export", "--int8", "--weights", "imagenet"], "none for small_cnn"),
         (["train", "--image-size", "8"], "--image-size 8"),
@@ -214,7 +216,8 @@ def test_a_later_command_goes_on_with_the_runs_photos(run: Run, tmp_path: Path) 
     assert "dataset: up to date" in done.stderr
     config = json.loads((tmp_path / "runs/x/config.json").read_text())
     # The option that was refused is not what the next command goes on with.
-    assert (config["data"], config["seed"], config["weights"]) == ("data", 3, "imagenet")
+    remembered = (config["data"], config["seed"], config["weights"])
+    assert remembered == (str(tmp_path / "data"), 3, "imagenet")
 
 
 def test_the_configuration_file_wins_over_what_the_run_was_made_with(
@@ -226,7 +229,7 @@ def test_the_configuration_file_wins_over_what_the_run_was_made_with(
     options = {"name": "x", "run": tmp_path / "runs" / "x"}
     found = pipeline.settings_for(options, config=tmp_path / "c.toml", recall=True)
     assert (found.epochs, found.backbone, found.weights) == ("5", "small_cnn", "none")
-    assert found.data == Path("data")
+    assert found.data == tmp_path / "data"
 
 
 def test_two_commands_do_not_share_a_run(run: Run, tmp_path: Path) -> None:
