@@ -219,6 +219,7 @@ def _search(judge: Judge, verdict: str, cases: list[Case], seed: int) -> Case:
 
 def _nearness(judge: Judge, quanta: NDArray[np.integer[Any]], verdict: str) -> float:
     """How far outputs (1, labels) are towards `verdict`; larger is nearer. In quanta."""
+    quanta = quanta.astype(np.int64)  # bytes would wrap around
     score = float(decision_score(quanta, judge.classes)[0])
     if verdict == judge.decision.group:
         return score

@@ -61,7 +61,10 @@ def pictures_of(
                 f"{path}: wanted an image, a folder, a zip or a CSV, found nothing there"
             )
         if is_csv(path):
-            shown = path.parent if image_folder is None else image_folder
+            shown = path.parent
+            if image_folder is not None:
+                beside = not image_folder.exists() and (shown / image_folder).exists()
+                shown = shown / image_folder if beside else image_folder
             table, photos = open_store(full.parent), open_store(shown.absolute())
             found = read_rows(table, path.name, image_column, photos)
             if not found.rows:

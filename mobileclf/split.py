@@ -7,20 +7,19 @@ photos to train on.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from .scores import PARTS
+from .unions import Unit
 
 TRAIN = "train"
 # What is not trained on is shared out in these proportions.
 HELD_BACK = {"validation": 10, "threshold": 15, "test": 15}
 # Which parts a class with few pictures reaches first.
 NEEDED_FIRST = ("train", "test", "validation", "threshold")
-
-Unit = tuple[int, ...]
 
 
 def shares(train_share: float, parts: Sequence[str] = PARTS) -> dict[str, float]:
@@ -125,22 +124,3 @@ def _split_mixed(
         taken[part].update(own)
         split.update((i, part) for i in units[number])
     return split
-
-
-def joined(count: int, groups: Iterable[Sequence[int]], among: Sequence[int]) -> list[Unit]:
-    """Units of `among` (indices under `count`), each with all that a group joins it to."""
-    parent = list(range(count))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
-    for group in groups:
-        for other in group[1:]:
-            low, high = sorted((root(group[0]), root(other)))
-            parent[high] = low
-    members: dict[int, list[int]] = defaultdict(list)
-    for i in among:
-        members[root(i)].append(i)
-    return [tuple(unit) for unit in members.values()]

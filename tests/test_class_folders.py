@@ -264,7 +264,7 @@ def test_specimens_come_from_the_path(tmp_path: Path) -> None:
             "a/s1_x.jpg": wanted, "a/s2_x.jpg": "s2", "b/s1_y.jpg": "s1",
         }  # fmt: skip
         assert found.warnings == (
-            f"--group-by {pattern}: 1 of 4 photos have no specimen; each of these counts as one "
+            f"--group-by {pattern}: 1 of 4 photos has no specimen; each of these counts as one "
             "of its own",
         )
     assert index(root, group_by=r".*").warnings == ()
@@ -437,3 +437,44 @@ def test_names_for_numbered_classes() -> None:
     for odd in ("2", "-1", "bird"):
         with pytest.raises(DataError, match=f"f line 3: wanted a label from 0 to 1 .* '{odd}'"):
             label_names({"0": "f line 2", odd: "f line 3"}, "cat,dog")
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["test/a/1.jpg", "validation/a/1.jpg", "test/b/1.jpg"], "test/ and validation/ can be"),
+        (["Test/a/1.jpg", "val/b/1.jpg"], "Test/ and val/ can be given parts only with train/"),
+        (["test/a/1.jpg", "other/a/1.jpg"], "test/ can be given parts only with train/ beside"),
+    ],
+)
+def test_given_parts_need_one_to_train_on(tmp_path: Path, names: list[str], wanted: str) -> None:
+    with pytest.raises(DataError, match=wanted):
+        index(make(tmp_path / "d", names))
+
+
+def test_a_group_may_be_called_as_a_part_is(tmp_path: Path) -> None:
+    found = index(make(tmp_path / "d", ["test/a/1.jpg", "other/b/1.jpg"]))
+    assert found.labels == (("a", "test"), ("b", "other"))
+
+
+def test_what_macos_adds_is_no_class(tmp_path: Path) -> None:
+    found = index(make(tmp_path / "d", ["a/1.jpg", "b/1.jpg", "__MACOSX/a/x.jpg"]))
+    assert found.labels == (("a", None), ("b", None)) and problems(found) == {}
+
+
+def test_a_group_by_that_fits_no_photo_stops(tmp_path: Path) -> None:
+    root = make(tmp_path / "d", ["a/1.jpg", "b/1.jpg", "m7.jpg"])
+    message = "--group-by m7: .* found no match in any path, as in a/1.jpg"
+    with pytest.raises(DataError, match=message) as caught:
+        index(root, group_by="m7")  # a stray is no photo
+    assert caught.value.exit_code == 4
+
+
+def test_what_is_nothing_is_found_before_a_run_is_made(tmp_path: Path) -> None:
+    root = make(tmp_path / "d", ["a/1.jpg", "b/1.jpg"])
+    with pytest.raises(UsageError, match="wanted a column or a regular expression"):
+        forms.check_source(make_settings({"data": root, "group_by": "s("}))
+    with pytest.raises(DataError, match="found only files"):
+        forms.check_source(make_settings({"data": root / "a"}))
+    (root / "train.csv").write_text("id,label,s(\n1,a,x\n")
+    forms.check_source(make_settings({"data": root, "group_by": "s("}))  # a column's name

@@ -15,10 +15,12 @@ import pytest
 
 import mobileclf
 from mobileclf import pipeline, run
+from mobileclf.config import make_settings
 from mobileclf.decision import NOT_SURE
 from mobileclf.errors import DataError, ProofError, UsageError
 from mobileclf.images import sample
 from mobileclf.records import read_csv, read_json, write_json
+from mobileclf.report import tables
 
 CLASSES, PER_CLASS = 4, 60
 DATA = Path(os.environ.get("MOBILECLF_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -61,6 +63,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def test_every_stage_has_a_table_of_its_own(exported, capsys):
+    """Of a real run: a key that a record does not have would end in a defect."""
+    settings = make_settings({"run": exported[0], "name": "small"})
+    shown = set()
+    for stage in pipeline.STAGES:
+        tables.show(settings, stage)
+        shown.add(capsys.readouterr().out)
+    assert len(shown) == len(pipeline.STAGES) and all(len(text) > 100 for text in shown)
 
 
 def test_the_bundle_is_complete_and_hashes_hold(exported):

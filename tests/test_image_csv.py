@@ -19,7 +19,7 @@ from mobileclf.config import make_settings
 from mobileclf.errors import DataError
 from mobileclf.source import forms, image_csv, tables
 from mobileclf.source.image_csv import IdRow, read_rows
-from mobileclf.source.index import Index
+from mobileclf.source.index import Index, part_in
 from mobileclf.source.photo_ids import Photos
 from mobileclf.source.store import FolderStore, Store, open_store
 from mobileclf.source.tables import lines_of, read_table
@@ -129,7 +129,10 @@ def test_read_rows_keeps_every_id_in_its_order(tmp_path: Path) -> None:
         IdRow(id="007", name="test/007.png"),
         IdRow(id="9", name="test/9.jpg"),
         IdRow(id="gone.jpg", problem="a row without a file"),
-        IdRow(id="5", problem="2 files fit this id: a/5.jpg, b/5.png"),
+        IdRow(
+            id="5",
+            problem="2 files fit this id: a/5.jpg, b/5.png; --images says which folder is meant",
+        ),
     )
     assert read_rows(open_store(root), "test.csv", "photo id").rows == found.rows
     with pytest.raises(DataError, match="wanted one column 'id', found none among 'Photo ID', 'x'"):
@@ -147,7 +150,9 @@ def test_images_may_lie_elsewhere_or_be_named(tmp_path: Path) -> None:
     zipped = Path(shutil.make_archive(str(tmp_path / "far"), "zip", tmp_path, "far"))
     found, _ = index(root)
     assert problems(found)[0] == (
-        "1", "labels.csv line 2: 2 files fit this id: new/1.jpg, old/1.jpg"
+        "1",
+        "labels.csv line 2: 2 files fit this id: new/1.jpg, old/1.jpg; --images says which folder "
+        "is meant",
     )  # fmt: skip
     for images in (root / "new", "new"):  # inside: what lies outside of it is no stray
         found, store = index(root, images=images)
@@ -223,7 +228,11 @@ def test_what_is_wrong_with_a_row_is_a_problem_of_that_row(tmp_path: Path) -> No
     found, _ = index(root)
     assert labelled(found) == {"i/1.jpg": "a", "i/2.jpg": "b", "i/6.jpg": "a"}
     assert problems(found) == [
-        ("5", "train.csv line 10: 2 files fit this id: i/x/5.jpg, i/y/5.png"),
+        (
+            "5",
+            "train.csv line 10: 2 files fit this id: i/x/5.jpg, i/y/5.png; --images says which "
+            "folder is meant",
+        ),
         ("9", "train.csv line 4: a row without a file"),
         ("i/1.jpg", "train.csv line 5: there already (train.csv line 2)"),
         ("i/3.jpg", "train.csv line 6: also labelled 'b' (train.csv line 7)"),
@@ -298,7 +307,7 @@ def test_two_labels_in_one_part_are_settled_within_it(tmp_path: Path) -> None:
         ("id,label\n1,cat\n2,Cat\n", {}, "'cat' and 'Cat' differ only in case or spaces"),
         ("id,label\n1,cat\n2,cat \n", {}, "'cat' and 'cat ' differ only in case or spaces"),
         ('id,label\n1,a\n2,"b\nc"\n', {}, "is no plain one-line"),
-        ("id,label\n8,a\n9,b\n", {}, "found '8', and none in the 1 rows after it; --images says"),
+        ("id,label\n8,a\n9,b\n", {}, "found '8', and none in the 1 row after it; --images says"),
         ("id,label\n1,\n2,\n", {}, "wanted labels, found every one empty"),
         ("id,label\n", {}, "found only a header"),
         ("", {}, "found an empty file"),
@@ -340,7 +349,7 @@ def test_specimens_come_from_a_column_of_that_name(tmp_path: Path) -> None:
     root = make(tmp_path / "d", {"train.csv": text, **photos("s/1.jpg", "s/2.jpg", "s/3.jpg")})
     found, _ = index(root, group_by="patient")
     assert [entry.specimen for entry in found.entries] == ["p1", "p2", ""]
-    assert "--group-by patient: 1 of 3 photos have no specimen" in found.warnings[0]
+    assert "--group-by patient: 1 of 3 photos has no specimen" in found.warnings[0]
     found, _ = index(root, group_by=r"\d")
     assert [entry.specimen for entry in found.entries] == ["1", "2", "3"]
 
@@ -545,3 +554,112 @@ def test_no_id_is_found_outside_of_the_store(id: str) -> None:
         assert ".." in id or "/" in id or "\\" in id or ":" in id, error
     else:
         assert (name in found.store.names()) != bool(problem)
+
+
+def test_a_group_by_that_names_nothing_shows_the_columns(tmp_path: Path) -> None:
+    text = "id,label,Patient\n1,a,p1\n2,b,p2\n"
+    root = make(tmp_path / "d", {"train.csv": text, **photos("1.jpg", "2.jpg")})
+    with pytest.raises(DataError, match="no column of that name among 'id', 'label', 'Patient' an"):
+        index(root, group_by="patients")
+    (root / "train.csv").write_text("id,label,Patient\n1,a,\n2,b,\n")
+    with pytest.raises(DataError, match="found only empty cells in that column and no match"):
+        index(root, group_by="patient")
+
+
+def test_a_message_shows_the_first_columns_alone(tmp_path: Path) -> None:
+    head = ",".join([*(f"column {i}" for i in range(3000)), "y" * 500])
+    root = make(tmp_path / "d", {"train.csv": f"{head}\n", **photos("1.jpg")})
+    with pytest.raises(DataError, match=r"'column 5', … \(3001 in all\); say which") as caught:
+        index(root)
+    assert len(str(caught.value)) < 600
+    (root / "train.csv").write_text(f"id,label\n{'z' * 9000},a\n")
+    with pytest.raises(DataError, match="wanted the name of a photo") as caught:
+        index(root)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train_images", "test_images"), ("images_train", "images_test"), ("Train-Images", "test x")],
+)
+def test_folders_named_after_parts_and_more_hold_the_ids_of_theirs(
+    tmp_path: Path, train: str, test: str
+) -> None:
+    names = [f"{folder}/{i}.jpg" for folder in (train, test) for i in (1, 2)]
+    files = {"train.csv": "id,label\n1,a\n2,b\n", "test.csv": "id\n2\n1\n"}
+    root = make(tmp_path / "d", {**files, **photos(*names)})
+    for data in (root, root / "train.csv"):
+        assert labelled(index(data)[0]) == {f"{train}/1.jpg": "a", f"{train}/2.jpg": "b"}
+    rows = read_rows(open_store(root), "test.csv").rows
+    assert [row.name for row in rows] == [f"{test}/2.jpg", f"{test}/1.jpg"]
+
+
+def test_a_folder_of_two_parts_is_of_none() -> None:
+    assert [part_in(name) for name in ("train_test", "contest", "Val", "my test")] == [
+        "", "", "validation", "test",
+    ]  # fmt: skip
+
+
+def test_a_test_csv_of_empty_labels_is_without(tmp_path: Path) -> None:
+    files = {"train.csv": "id,label\n1,a\n2,b\n", "test.csv": "id,label\n3,\n4, \n"}
+    root = make(tmp_path / "d", {**files, **photos(*(f"{i}.jpg" for i in range(1, 5)))})
+    found, _ = index(root)
+    assert labelled(found) == {"1.jpg": "a", "2.jpg": "b"} and problems(found) == []
+    assert found.notes == ("test.csv has no labels and is not used to train or test",)
+    (root / "test.csv").write_text("id,label\n3,\n4,b\n")
+    assert labelled(index(root)[0]) == {"1.jpg": "a", "2.jpg": "b", "4.jpg": "b"}
+
+
+def test_case_is_no_matter_where_nothing_fits_with_it(tmp_path: Path) -> None:
+    text = "id,label\nIMG_1.jpg,a\nimg_2,b\nIMAGES/Img_3,b\nx,a\ny.jpg,b\n"
+    names = ("IMG_1.JPG", "IMG_2.JPG", "IMG_3.png", "X.jpg", "x.JPG", "Y.jpg", "y.jpg", "Y.JPG")
+    files = photos(*(f"Images/{name}" for name in names))
+    root = make(tmp_path / "d", {"train.csv": text, **files})
+    if len(list((root / "Images").iterdir())) < len(names):
+        pytest.skip("the file system takes x.jpg and X.jpg for one file")
+    found, _ = index(root)
+    assert labelled(found) == {
+        "Images/IMG_1.JPG": "a", "Images/IMG_2.JPG": "b", "Images/IMG_3.png": "b",
+        "Images/x.JPG": "a", "Images/y.jpg": "b",
+    }  # fmt: skip
+    (root / "train.csv").write_text("id,label\nimg_1,a\nY.JpG,b\n")
+    assert problems(index(root)[0])[-1] == (
+        "Y.JpG",
+        "train.csv line 3: 3 files fit this id but for the case of letters: Images/Y.JPG, "
+        "Images/Y.jpg",
+    )
+
+
+def test_two_spellings_of_a_number_are_one_label(tmp_path: Path) -> None:
+    text = "id,label\n1,0.0\n2,1\n3, 1.0\n4,0\n1,0\n"
+    files = photos(*(f"{i}.jpg" for i in range(1, 5)))
+    root = make(tmp_path / "d", {"train.csv": text, **files})
+    found, _ = index(root)
+    assert found.labels == (("0", None), ("1", None))
+    assert problems(found) == [("1.jpg", "train.csv line 6: there already (train.csv line 2)")]
+    found, _ = index(root, classes="cat,dog")
+    assert list(labelled(found).values()) == ["cat", "dog", "dog", "cat"]
+
+
+def test_several_csvs_beside_one_folder_of_photos_are_named(tmp_path: Path) -> None:
+    text = "id,label\n1,a\n2,b\n"
+    files = {"a.csv": text, "b.csv": "x\n1\n", **photos("images/1.jpg", "images/2.jpg")}
+    root = make(tmp_path / "d", files)
+    with pytest.raises(DataError, match="found a.csv, b.csv; give the CSV itself as --data"):
+        index(root)
+    make(root, photos("more/1.jpg"))  # now they may be classes
+    settings = make_settings({"data": root, "run": tmp_path / "run"})
+    assert forms.form_of(open_store(root), settings) == "class-folders"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"id"; "label"\n"1"; "a"\n"2"; "x; y"\n',
+        'id, label\n1, "a"\n2, "x; y"\n',
+        ' "id"\t "label"\n "1"\t "a"\n "2"\t "x; y"\n',
+    ],
+)
+def test_a_space_before_a_quote_is_none_of_the_cell(tmp_path: Path, text: str) -> None:
+    root = make(tmp_path / "d", {"train.csv": text, **photos("1.jpg", "2.jpg")})
+    assert labelled(index(root)[0]) == {"1.jpg": "a", "2.jpg": "x; y"}

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mobileclf.config import make_settings
 from mobileclf.errors import DataError, EnvironmentProblem
-from mobileclf.source import forms, pixel_rows
+from mobileclf.source import forms, pixel_rows, tables
 from mobileclf.source.index import Entry, Index
 from mobileclf.source.pixel_rows import square_shape
 from mobileclf.source.store import Store, open_store
@@ -174,10 +174,10 @@ def test_separators_and_blank_lines(tmp_path: Path, mark: str) -> None:
         ("1,2,3,4\n1,x,3,4\n", "0\n1\n", {}, "input.csv line 2: wanted numbers, found one that"),
         ("x,2,3,4\n1,2,3,4\n", "0\n1\n", {}, "input.csv line 1: wanted numbers, found one that"),
         ("1,2,3,4\n1,,3,4\n", "0\n1\n", {}, "input.csv line 2: wanted numbers, found one that"),
-        ("1,2,3,4\n1,2,3,4\n", "0\n", {}, "labels.csv: .* found 1 labels and at least 2 rows"),
-        ("1,2,3,4\n", "0\n1\n", {}, "labels.csv: wanted one label .* found 2 labels and 1 rows"),
+        ("1,2,3,4\n1,2,3,4\n", "0\n", {}, "labels.csv: .* found 1 label and at least 2 rows"),
+        ("1,2,3,4\n", "0\n1\n", {}, "labels.csv: wanted one label .* found 2 labels and 1 row"),
         ("1,2,3,4\n", "", {}, "labels.csv: wanted a label for each row of pixels, found an empty"),
-        ("", "0\n", {}, "found 1 labels and 0 rows"),
+        ("", "0\n", {}, "found 1 label and 0 rows"),
         ("1,2,3,4\n", "2\n", {"classes": "a,b"}, "labels.csv line 1: wanted a label from 0 to 1"),
         ("1,2,3,4\n", "1,2\n", {}, "labels.csv: wanted one column of labels, found 2"),
         ("1,2,3,4\n" * 2, "cat\nCat\n", {}, "'Cat' and 'cat' differ only in case or spaces"),
@@ -220,7 +220,13 @@ def test_labels_and_pictures_have_to_be_pairs(tmp_path: Path) -> None:
 
 def test_labels_may_have_a_header_and_other_columns(tmp_path: Path) -> None:
     root = write(tmp_path / "d", "input.csv", pictures(2, 4, 4, 3))
-    for text in ("0\n1\n", "y\n0\n1\n", "id,label\n7,0\n8,1\n", '"Class"\n"0"\n"1"\n'):
+    for text in (
+        "0\n1\n",
+        "y\n0\n1\n",
+        "id,label\n0,0\n1,1\n",
+        "Class,nr\n0,1\n1,2.0\n",
+        '"Class"\n"0"\n"1"\n',
+    ):
         (root / "labels.csv").write_text(text)
         assert [entry.label for entry in index(root)[0].entries] == ["0", "1"]
     (root / "labels.csv").write_text('label\n"it\'s, so"\n草\n')
@@ -316,7 +322,7 @@ def test_labels_of_another_form_may_stand_in_two_files(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_only_a_fraction_of_nothing_is_taken_off_a_label(cell: str, wanted: str) -> None:
-    assert pixel_rows.whole(cell) == wanted
+    assert tables.whole(cell) == wanted
 
 
 def test_labels_with_zeros_in_front_stay_two(tmp_path: Path) -> None:
@@ -441,3 +447,87 @@ def test_no_text_raises_anything_but_dataerror(
         return
     for entry in found.entries:
         assert decoded(store, entry.path).size
+
+
+SHUFFLED = "ID,label\n2,b\n0,a\n1,a\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,label\n2,b\n0,a\n1,a\n", "line 2: wanted the id 0 in column 'id', .* found '2'"),
+        ("label,id\nb,1\na,3\na,2\n", "line 3: wanted the id 2 in column 'id', .* found '3'"),
+        ("id,label\n0,b\n0,a\n1,a\n", "line 3: wanted the id 1 in column 'id', .* found '0'"),
+        ("id,label\n7,b\n8,a\n9,a\n", "line 2: wanted the id 0 in column 'id', .* found '7'"),
+        (",label\n1,b\n0,a\n2,a\n", "line 3: wanted the id 2 in column '', .* found '0'"),
+        ("image,label\np1,b\np2,a\np3,a\n", "wanted the id 0 in column 'image', .* found 'p1'"),
+        ("row,label,which\n0,b,2\n1,a,0\n2,a,1\n", "wanted the id 0 in column 'which', .*'2'"),
+        ("name,label\nq,b\nr,a\ns,a\n", "wanted the id 0 in column 'name', .* found 'q'"),
+        ("id\n0\n1\n2\n", "labels.csv: wanted a column of labels, found only ids, 'id'"),
+        ("a,b\n0,1\n1,0\n0,1\n", "labels.csv: wanted one column of labels, found 2"),
+    ],
+)
+def test_ids_of_labels_that_are_not_in_order_stop(tmp_path: Path, text: str, message: str) -> None:
+    root = write(tmp_path / "d", "input.csv", pictures(3, 4, 4))
+    (root / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        index(root)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_ids_that_count_the_rows_and_other_columns_are_no_matter(
+    tmp_path: Path, start: int
+) -> None:
+    root = write(tmp_path / "d", "input.csv", pictures(3, 4, 4))
+    rows = [
+        f"{start + i}.0,{label},{size},{i / 7}"
+        for i, (label, size) in enumerate([("b", 9), ("a", 5), ("a", 5)])
+    ]
+    (root / "labels.csv").write_text("\n".join(["id,label,size,share", *rows]))
+    assert [entry.label for entry in index(root)[0].entries] == ["b", "a", "a"]
+
+
+def test_labels_are_paired_by_the_ids_that_both_files_have(tmp_path: Path) -> None:
+    wanted = pictures(3, 4, 4)
+    rows = np.column_stack([np.arange(3), wanted.reshape(3, -1)])
+    head = ",".join(["id", *(f"p{i}" for i in range(16))])
+    root = write(tmp_path / "d", "input.csv", rows, header=head, comments="")
+    (root / "labels.csv").write_text(SHUFFLED)
+    found, store = index(root)
+    assert [entry.label for entry in found.entries] == ["a", "a", "b"]
+    assert (decoded(store, "input/000003.png") == wanted[2]).all()
+    assert found.notes == (
+        "input.csv: 3 pictures of 4 x 4 x 1, values 0..255, labels by column 'ID'",
+    )
+    for text, message in (
+        ("id,label\n2,b\n0,a\n5,a\n", "input.csv line 3: wanted an id that .*, found '1'"),
+        ("id,label\n2,b\n0,a\n0,a\n", "line 4: id '0' is there already .*labels.csv line 3"),
+        ("id,label\n2,b\n0,a\n", "found 2 labels and at least 3 rows"),
+    ):
+        (root / "labels.csv").write_text(text)
+        with pytest.raises(DataError, match=message):
+            index(root)
+
+
+def test_pixels_that_are_not_said_to_be_any_are_told_their_form(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    write(root, "a.csv", pictures(2, 28, 28))
+    for flags in ({}, {"form": "csv"}):
+        with pytest.raises(DataError, match=r"… \(784 in all\); .*--form pixel-csv") as caught:
+            settings_of = make_settings({"data": root / "a.csv", "run": tmp_path / "r", **flags})
+            forms.read_index(settings_of, tmp_path / "r")
+        assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [({"recipe": "seed-pixels"}, "--recipe seed-pixels"), ({"form": "pixel-csv"}, "--form pixel")],
+)
+def test_a_form_that_cannot_be_is_found_early(
+    tmp_path: Path, flags: dict[str, str], said: str
+) -> None:
+    for name in ("a/1.jpg", "b/1.jpg"):
+        (tmp_path / "d" / name).parent.mkdir(parents=True)
+        (tmp_path / "d" / name).write_text("x")
+    with pytest.raises(DataError, match=f"{said}.* wants .*--form class-folders reads that"):
+        forms.check_source(make_settings({"data": tmp_path / "d", **flags}))

@@ -387,6 +387,30 @@ def test_images_and_their_column_may_be_elsewhere(
         assert rows[1]["path"] == f"{images}/=1+1.png"
 
 
+def test_images_are_looked_for_beside_the_csv_too(
+    bundle: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (table.parent / "images").rename(table.parent / "test_images")
+    (table.parent / "train_images").mkdir()
+    picture(table.parent / "train_images" / "007.png", BLUE)
+    monkeypatch.chdir(tmp_path)
+    text, rows = submit(bundle, table, image_folder=Path("test_images"))
+    assert text == FILLED and rows[1]["path"] == str(table.parent / "test_images" / "=1+1.png")
+    picture(tmp_path / "test_images" / "007.png", BLUE)  # what is here goes first
+    labels = [row["label"] for row in predict(bundle, table, image_folder=Path("test_images"))]
+    assert labels == [None, None, "blue", None]
+    with pytest.raises(DataError, match="nowhere: there is no such folder or zip"):
+        predict(bundle, table, image_folder=Path("nowhere"))
+
+
+def test_rows_of_pixels_are_no_pictures(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    for head in ("label,pixel0,pixel1,pixel2,pixel3", "5,0,0,254,17,0.5"):
+        path.write_text(f"{head}\n")
+        with pytest.raises(DataError, match="predict takes pictures, not rows of pixels"):
+            predict(bundle, path)
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobileclf.scores import PARTS
-from mobileclf.split import NEEDED_FIRST, joined, shares, split_class, split_photos, targets
+from mobileclf.split import NEEDED_FIRST, shares, split_class, split_photos, targets
+from mobileclf.unions import joined
 
 DEFAULT = shares(0.6)
 

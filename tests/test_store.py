@@ -54,7 +54,7 @@ def test_a_store_lists_and_reads_what_is_there(tmp_path: Path, kind: str) -> Non
     assert store.root == path
     assert store.names() == ("a/1.jpg", "a/2.jpg", "b/deep/3.png", "top.txt")
     assert store.folders() == ("a", "b", "b/deep")
-    assert store.top_names() == ("top.txt",)
+    assert store.top_names() == ("top.txt",) and store.top_folders() == ("a", "b")
     assert store.problems() == {}
     for name, data in FILES.items():
         assert store.read(name) == data
@@ -78,6 +78,9 @@ def test_hidden_files_and_what_macos_adds_are_left_out(tmp_path: Path) -> None:
     assert store.names() == ("a/1.jpg",) and store.folders() == ("a",)
     folder = open_store(make_folder(tmp_path / "d", files).joinpath("p"))
     assert folder.names() == ("a/1.jpg",) and folder.folders() == ("a",)
+    assert folder.top_folders() == ("a",)
+    whole = open_store(tmp_path / "d")
+    assert whole.names() == ("p/a/1.jpg",) and whole.top_folders() == ("p",)
 
 
 def test_names_are_sorted_by_code_point_and_empty_folders_are_there(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ ROUNDS. They can cost a copy among many pictures that look much alike; never add
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,6 +22,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from mobileclf.unions import joined
 
 HASH_BITS = 64
 BAND_WIDTHS = (7, 7, 7, 7, 6, 6, 6, 6, 6, 6)  # bits, HASH_BITS in sum
@@ -100,27 +101,21 @@ def find_copies(signatures: Sequence[Signature]) -> Copies:
     """Groups of copies, by equal pixels or by what the module's docstring says. Groups and their
     members are in ascending order."""
     first: dict[str, int] = {}
-    parent = [first.setdefault(s.pixels, i) for i, s in enumerate(signatures)]
+    equal = [(first.setdefault(s.pixels, i), i) for i, s in enumerate(signatures)]
     different = list(first.values())
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
+    copies: list[tuple[int, int]] = []
     too_small: dict[int, int] = {}
     for a, b in confirmed([signatures[i] for i in different]):
         i, j = different[a], different[b]
         if min(signatures[i].short_side, signatures[j].short_side) < SMALLEST:
             too_small.setdefault(j, i)
         else:
-            low, high = sorted((root(i), root(j)))
-            parent[high] = low
-    members: dict[int, list[int]] = defaultdict(list)
-    for i in range(len(signatures)):
-        members[root(i)].append(i)
-    groups = tuple(tuple(group) for group in members.values() if len(group) > 1)
-    return Copies(groups=groups, too_small=tuple(sorted((i, j) for j, i in too_small.items())))
+            copies.append((i, j))
+    units = joined(len(signatures), [*equal, *copies], range(len(signatures)))
+    return Copies(
+        groups=tuple(unit for unit in units if len(unit) > 1),
+        too_small=tuple(sorted((i, j) for j, i in too_small.items())),
+    )
 
 
 def confirmed(signatures: Sequence[Signature]) -> Iterator[tuple[int, int]]:
@@ -130,10 +125,10 @@ def confirmed(signatures: Sequence[Signature]) -> Iterator[tuple[int, int]]:
     hashes = np.array([s.hash for s in signatures], dtype=np.uint64)
     pairs, crowded = candidates(hashes)
     found = [pairs]
-    for look in range(ROUNDS):
+    for turn in range(ROUNDS):
         if len(crowded) == 0:
             break
-        apart = _hashes_apart([signatures[i].grey for i in crowded], look)
+        apart = _hashes_apart([signatures[i].grey for i in crowded], turn)
         pairs, still = candidates(apart)
         pairs = crowded[pairs]
         near = distance(hashes[pairs[:, 0]], hashes[pairs[:, 1]]) <= MAX_DISTANCE
@@ -173,23 +168,27 @@ def _standardized(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values / np.where(length > 0, length, 1)
 
 
-def _hashes_apart(greys: Sequence[NDArray[np.uint8]], look: int) -> NDArray[np.uint64]:
+def _hashes_apart(greys: Sequence[NDArray[np.uint8]], turn: int) -> NDArray[np.uint64]:
     """A 64-bit hash, uint64 (n,), of what tells these pictures apart: signs of random directions
     in their principal components, each scaled to variance 1, so that what they share has no
-    weight (PCA-RR of Gong & Lazebnik 2011). look: another one gives other directions."""
+    weight (PCA-RR of Gong & Lazebnik 2011). turn: another one gives other directions."""
     step = SIDE // COARSE
     rows = []
     for start in range(0, len(greys), BLOCK):
         grey = np.stack(greys[start : start + BLOCK]).reshape(-1, COARSE, step, COARSE, step)
         means = grey.mean(axis=(2, 4), dtype=np.float32)
         rows.append(_standardized(means.reshape(len(means), -1)))
-    values = np.concatenate(rows)
+    values = np.concatenate(rows).astype(np.float64)
     values -= values.mean(axis=0)
-    variances, components = np.linalg.eigh((values.T @ values / len(values)).astype(np.float64))
+    variances, components = np.linalg.eigh(values.T @ values / len(values))
     scale = np.sqrt(np.maximum(variances[-COMPONENTS:], 1e-12))
-    rng = np.random.default_rng(look)
-    directions = (components[:, -COMPONENTS:] / scale) @ rng.normal(size=(COMPONENTS, HASH_BITS))
-    bits = np.packbits(values @ directions.astype(np.float32) > 0, axis=1)
+    # The sign of a component is the library's choice; the same copies are to be found everywhere.
+    components = components[:, -COMPONENTS:]
+    largest = np.abs(components).argmax(axis=0)
+    components = components * np.sign(components[largest, np.arange(COMPONENTS)])
+    rng = np.random.default_rng(turn)
+    directions = (components / scale) @ rng.normal(size=(COMPONENTS, HASH_BITS))
+    bits = np.packbits(values @ directions > 0, axis=1)
     return bits.view(np.uint64).ravel()
 
 

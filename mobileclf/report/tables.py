@@ -11,6 +11,7 @@ from rich.table import Table
 from mobileclf.config import Settings
 from mobileclf.records import Record, read_json
 from mobileclf.scores import PARTS
+from mobileclf.wording import counted
 
 MOST_SHOWN = 20  # files left out
 
@@ -69,7 +70,10 @@ def _dataset(record: Record) -> Group:
     total = [record["parts"][part] for part in PARTS]
     rows.append(("all", *total, sum(total)))
     problems = record["problems"]
-    title = f"photos ({record['copies']} copies, {len(problems)} files left out)"
+    title = (
+        f"photos ({counted(record['copies'], 'copy', 'copies')}, "
+        f"{counted(len(problems), 'file')} left out)"
+    )
     tables = [_table(title, ("class", *PARTS, "all"), rows)]
     if problems:
         first = [(row["problem"], row["path"]) for row in problems[:MOST_SHOWN]]

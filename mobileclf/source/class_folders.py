@@ -60,7 +60,7 @@ class _Tree:
 
 def recognised(store: Store, settings: Settings) -> bool:
     """Whether there are folders at all."""
-    return bool(store.folders())
+    return bool(store.top_folders())
 
 
 def read(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
@@ -162,9 +162,21 @@ def _is_grouped(tree: _Tree, level: str) -> bool:
 
 
 def _groups_above(store: Store, classes: Sequence[_Class]) -> dict[str, str] | None:
-    """Group by class, from the level above. Raises DataError for a class in two groups, and
-    where the level has one folder only, which says nothing."""
+    """Group by class, from the level above. Raises DataError for a class in two groups,
+    where the level has one folder only, which says nothing, and for given parts without train."""
     of: dict[str, str] = {}
+    above = sorted({found.group for found in classes if found.group is not None})
+    named = [name for name in above if name.casefold() in GIVEN_PARTS]
+    # Below given parts, groups are never taken for parts: train is among those.
+    if named and not any(found.part for found in classes):
+        shared = len({(x.name, x.group) for x in classes}) > len({x.name for x in classes})
+        if shared or len(named) == len(above) > 1:
+            shown = " and ".join(f"{name}/" for name in named)
+            raise DataError(
+                f"{store.root}: {shown} can be given parts only with train/ beside, and there is "
+                "none; give the photos to learn from in train/, or the class folders alone, which "
+                "are then split"
+            )
     for found in classes:
         if found.group is None:
             return None

@@ -16,25 +16,33 @@ from mobileclf.config import Settings, option_name
 from mobileclf.errors import DataError, UsageError
 from mobileclf.recipes import RECIPES
 from mobileclf.records import sha256_file, sha256_json
+from mobileclf.wording import counted
 
 from . import class_folders, image_csv, pixel_csv
 from .groups import CLASSES_FILE, check_groups_file
 from .index import Index
 from .listing import reading
 from .store import FolderStore, Store, open_store
-from .tables import given_table, is_table
+from .tables import given_table, is_table, named, shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
     """about: what it is, for messages. settings: those of OF_FORMS that it uses. recognised:
-    cheaply, by names and headers. read: the index, and the store that its paths lie in; it may
-    write into the run folder."""
+    cheaply, by names and headers. possible: as cheaply, whether it may be that where it is said
+    to be. columns: those that --group-by may name. read: the index, and the store that its paths
+    lie in; it may write into the run folder."""
 
     about: str
     settings: tuple[str, ...]
     recognised: Callable[[Store, Settings], bool]
+    possible: Callable[[Store, Settings], bool]
+    columns: Callable[[Store, Settings], Sequence[str]]
     read: Callable[[Store, Settings, Path], tuple[Index, Store]]
+
+
+def _no_columns(store: Store, settings: Settings) -> Sequence[str]:
+    return ()
 
 
 # In the order of recognition: what says most by its names comes first.
@@ -43,18 +51,24 @@ FORMS: Mapping[str, Form] = {
         about="pictures as rows of numbers (input.csv and labels.csv)",
         settings=("shape", "classes"),
         recognised=pixel_csv.recognised,
+        possible=pixel_csv.possible,
+        columns=_no_columns,
         read=pixel_csv.read,
     ),
     image_csv.FORM: Form(
         about="a CSV of file names and labels beside the photos (train.csv)",
         settings=("images", "image_column", "label_column", "classes"),
         recognised=image_csv.recognised,
+        possible=lambda store, settings: any(map(is_table, store.top_names())),
+        columns=image_csv.columns_of,
         read=image_csv.read,
     ),
     class_folders.FORM: Form(
         about="a folder of photos for each class",
         settings=(),
         recognised=class_folders.recognised,
+        possible=class_folders.recognised,
+        columns=_no_columns,
         read=class_folders.read,
     ),
 }
@@ -63,8 +77,9 @@ OF_FORMS = tuple(dict.fromkeys(name for form in FORMS.values() for name in form.
 
 
 def check_source(settings: Settings) -> None:
-    """Raises DataError where --data, --images or --groups name nothing that can be read, and
-    UsageError for an option that the form does not use; before anything is made for them."""
+    """Raises DataError where --data, --images or --groups name nothing that can be read or the
+    data have no form, and UsageError for an option that the form does not use or a --group-by
+    that is nothing; before anything is made for them."""
     data = _data(settings)
     found = "a file" if data.is_file() else "something else" if data.exists() else "nothing"
     if not data.is_dir() and not (
@@ -86,8 +101,23 @@ def check_source(settings: Settings) -> None:
         check_groups_file(settings.groups)
     if given_table(settings) and settings.form == class_folders.FORM:
         raise UsageError(f"--form {settings.form}: --data {data} is a table, not a folder or a zip")
-    if _for_some_forms(settings):
-        check_options(form_of(_data_store(settings), settings), settings)
+    store = _data_store(settings)
+    form = form_of(store, settings)
+    check_options(form, settings)
+    if settings.form is not None and not FORMS[form].possible(store, settings):
+        raise DataError(_another_form(store, settings, form))
+    if settings.group_by is not None and not named(
+        FORMS[form].columns(store, settings), settings.group_by
+    ):
+        _pattern(settings.group_by)
+
+
+def _another_form(store: Store, settings: Settings, form: str) -> str:
+    of_recipe = RECIPES.get(str(settings.recipe), {}).get("form") == form
+    said = f"--recipe {settings.recipe}" if of_recipe else f"--form {form}"
+    likely = [other for other, x in FORMS.items() if x.recognised(store, settings)]
+    found = f"{FORMS[likely[0]].about}; --form {likely[0]} reads that" if likely else "none"
+    return f"{settings.data}: {said} wants {FORMS[form].about}, found {found}"
 
 
 def check_options(form: str, settings: Settings) -> None:
@@ -201,28 +231,46 @@ def _data_store(settings: Settings) -> Store:
 
 def _with_specimens(index: Index, group_by: str | None) -> Index:
     """The index with a specimen for each photo whose path --group-by matches, unless a column of
-    that name gave them. Raises UsageError for what is no regular expression."""
+    that name gave them. Raises UsageError for what is no regular expression, and DataError where
+    no photo gets one."""
     if group_by is None:
         return index
     entries = index.entries
     if not any(entry.specimen for entry in entries):
-        try:
-            pattern = re.compile(group_by)
-        except re.error as error:
-            raise UsageError(
-                f"--group-by {group_by!r}: wanted a column or a regular expression ({error})"
-            ) from error
+        pattern = _pattern(group_by)
         entries = tuple(
             replace(entry, specimen=_specimen(pattern, entry.path)) for entry in entries
         )
     usable = [entry for entry in entries if not entry.problem]
     warnings = index.warnings
-    if without := sum(1 for entry in usable if not entry.specimen):
+    without = sum(1 for entry in usable if not entry.specimen)
+    if usable and without == len(usable):
+        column = (
+            "only empty cells in that column"
+            if named(index.columns, group_by)
+            else (f"no column of that name among {shown(index.columns)}" if index.columns else "")
+        )
+        raise DataError(
+            f"--group-by {group_by}: wanted a specimen for the photos, found "
+            f"{f'{column} and ' if column else ''}no match in any path, as in {usable[0].path}"
+        )
+    if without:
+        have = "has" if without == 1 else "have"
         warnings += (
-            f"--group-by {group_by}: {without} of {len(usable)} photos have no specimen; each of "
-            "these counts as one of its own",
+            f"--group-by {group_by}: {without} of {counted(len(usable), 'photo')} {have} no "
+            "specimen; each of these counts as one of its own",
         )
     return replace(index, entries=entries, warnings=warnings)
+
+
+def _pattern(group_by: str) -> re.Pattern[str]:
+    """Raises UsageError."""
+    try:
+        return re.compile(group_by)
+    except re.error as error:
+        raise UsageError(
+            f"--group-by {group_by!r}: wanted a column or a regular expression ({error})"
+        ) from error
 
 
 def _specimen(pattern: re.Pattern[str], path: str) -> str:

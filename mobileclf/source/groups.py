@@ -13,7 +13,7 @@ from mobileclf.spelling import names_of
 
 from .listing import is_plain, reading
 from .store import FolderStore, Store
-from .tables import Table, named, read_table
+from .tables import MOST_SHOWN, Table, named, read_table, short, shown
 
 CLASSES_FILE = "classes.csv"
 COLUMNS = ("label", "group", "harmful")
@@ -47,12 +47,14 @@ def check_labels(labels: Iterable[str], where: object, *, what: str = "label") -
     seen: dict[str, str] = {}
     for label in labels:
         if not is_plain(label) or not label.strip():
-            raise DataError(f"{where}: {what} {label!r} is no plain one-line UTF-8 text; rename it")
+            raise DataError(
+                f"{where}: {what} {short(label)!r} is no plain one-line UTF-8 text; rename it"
+            )
         other = seen.setdefault(_sounds(label), label)
         if other != label:
             raise DataError(
-                f"{where}: {what}s {other!r} and {label!r} differ only in case or spaces; "
-                "wanted one spelling"
+                f"{where}: {what}s {short(other)!r} and {short(label)!r} differ only in case or "
+                "spaces; wanted one spelling"
             )
 
 
@@ -86,7 +88,7 @@ def label_names(found: Mapping[str, str], classes: str | None) -> dict[str, str]
         if value not in numbers:
             raise DataError(
                 f"{where}: wanted a label from 0 to {len(names) - 1} for --classes {classes}, "
-                f"found {value!r}"
+                f"found {short(value)!r}"
             )
     return numbers
 
@@ -120,15 +122,20 @@ def find_groups(
     found, harmful = _rows(table)
     if missing := [label for label in labels if label not in found]:
         raise DataError(
-            f"{table.where}: no group for class {', '.join(missing)}; add a line for each"
+            f"{table.where}: no group for class {_listed(missing)}; add a line for each"
         )
     if unknown := [label for label in found if label not in set(labels)]:
         raise DataError(
-            f"{table.where}: no class folder or label {', '.join(unknown)}; there are "
-            f"{', '.join(labels)}"
+            f"{table.where}: no class folder or label {_listed(unknown)}; there are "
+            f"{_listed(labels)}"
         )
     check_labels(dict.fromkeys(found.values()), table.where, what="group")
     return Groups(labels=tuple((label, found[label]) for label in labels), harmful=harmful)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f", … ({len(labels)} in all)" if len(labels) > MOST_SHOWN else ""
+    return ", ".join(map(short, labels[:MOST_SHOWN])) + more
 
 
 def groups_table(store: Store, groups: Path | None) -> Table | None:
@@ -160,22 +167,21 @@ def _places(columns: Sequence[str]) -> list[int | None]:
 def _rows(table: Table) -> tuple[dict[str, str], str | None]:
     """Group by label, and the harmful group. Raises DataError."""
     if None in table.places[:2]:
-        shown = ", ".join(map(repr, table.columns))
-        raise DataError(f"{table.where}: wanted columns label,group, found {shown}")
+        raise DataError(f"{table.where}: wanted columns label,group, found {shown(table.columns)}")
     found: dict[str, str] = {}
     marks: dict[str, bool] = {}
     for line, cells in table.rows:
         label, group, mark = (cell.strip() for cell in cells)
         if not label or not group:
             raise DataError(
-                f"{table.where} line {line}: wanted a label and its group, found {label!r} and "
-                f"{group!r}"
+                f"{table.where} line {line}: wanted a label and its group, found {short(label)!r} "
+                f"and {short(group)!r}"
             )
         if found.setdefault(label, group) != group:
             raise DataError(f"{table.where} line {line}: {label!r} is already in {found[label]!r}")
         if mark.casefold() not in TRUTH:
             raise DataError(
-                f"{table.where} line {line}: harmful wants true or false, found {mark!r}"
+                f"{table.where} line {line}: harmful wants true or false, found {short(mark)!r}"
             )
         if marks.setdefault(group, TRUTH[mark.casefold()]) != TRUTH[mark.casefold()]:
             raise DataError(

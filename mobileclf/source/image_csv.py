@@ -17,6 +17,7 @@ from posixpath import dirname, splitext
 
 from mobileclf.config import Settings
 from mobileclf.errors import DataError
+from mobileclf.wording import counted
 
 from .groups import CLASSES_FILE, check_labels, find_groups, label_names
 from .index import GIVEN_PARTS, PHOTO_ENDINGS, Entry, Index
@@ -24,10 +25,13 @@ from .listing import escaped, reading
 from .photo_ids import Photos
 from .store import FolderStore, Store, open_store
 from .tables import (
+    IMAGE_COLUMNS,
     LABEL_COLUMNS,
     LARGEST_TABLE,
+    MOST_SHOWN,
     Column,
     Table,
+    are_pixels,
     given_table,
     is_submission,
     is_table,
@@ -36,15 +40,13 @@ from .tables import (
     places_of,
     read_header,
     read_table,
+    short,
+    shown,
+    whole,
 )
 
 FORM = "csv"
 LABELS_FILE = "labels.csv"
-IMAGE_COLUMNS = frozenset(
-    "id image images file files filename path photo picture img image_id imageid image_name "
-    "imagename image_path imagepath image_file imagefile image_filename img_id img_name img_path "
-    "file_name filepath file_path fname photo_id photo_name id_code".split()
-)
 IMAGE = Column(
     usual=IMAGE_COLUMNS,
     flag="--image-column",
@@ -58,6 +60,7 @@ LABEL = Column(
 # Where two given parts name the same photo it stays in the one that comes first here.
 STAYS = ("test", "threshold", "validation", "train", "")
 NO_ROW = "no row names this photo"
+PIXELS = "rows of pixels are another form, --form pixel-csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +84,12 @@ def read_rows(
     store: Store, csv_name: str, image_column: str | None = None, images: Store | None = None
 ) -> IdRows:
     """The ids of a CSV, labelled or not, and the photo that each names, in the store (or in
-    `images`). Raises DataError for a CSV that cannot be read or leads out of its folder."""
+    `images`). Raises DataError for a CSV that cannot be read or leads out of its folder, and for
+    one of pixels."""
     photos = Photos(store=images or store)
     part = _part_of(csv_name)
-    column, found = _ids(store, csv_name, part, photos, image_column)
+    advice = "predict takes pictures, not rows of pixels"
+    column, found = _ids(store, csv_name, part, photos, image_column, advice)
     rows = []
     for row in found:
         problem = row.problem or photos.store.problems().get(row.name, "")
@@ -118,15 +123,24 @@ def images_of(store: Store, settings: Settings) -> tuple[Store, str]:
 
 def recognised(store: Store, settings: Settings) -> bool:
     """Whether a CSV at the top is named as a part or labels.csv, or the only one has an image
-    and a label column (or there is nothing but it)."""
+    and a label column (or there is nothing but it). Several others, one of which has these
+    columns, may all be meant where the folders are no classes."""
     if given_table(settings):
         return True
     parted, others = _tables_at_top(store)
     if parted:
         return True
-    if len(others) != 1:
-        return False
-    return not store.folders() or _fits(store, others[0], settings)
+    folders = store.top_folders()
+    if len(others) == 1 and not folders:
+        return True
+    few = len(others) == 1 or len(folders) < 2
+    return few and any(_fits(store, name, settings) for name in others)
+
+
+def columns_of(store: Store, settings: Settings) -> tuple[str, ...]:
+    """The columns of the CSVs with labels, each once. Raises DataError."""
+    chosen = _choose(store, settings)
+    return tuple(dict.fromkeys(x for name in chosen.labelled for x in _header(store, name)))
 
 
 def check(store: Store, settings: Settings) -> None:
@@ -159,8 +173,8 @@ def read(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
     if not any(row.name for row in rows):
         raise DataError(
             f"{store.root / rows[0].where}: wanted the name of a photo in {photos_in.root}, found "
-            f"{rows[0].id!r}, and none in the {len(rows) - 1} rows after it; --images says where "
-            f"the photos are, {IMAGE.flag} which column names them"
+            f"{short(rows[0].id)!r}, and none in the {counted(len(rows) - 1, 'row')} after it; "
+            f"--images says where the photos are, {IMAGE.flag} which column names them"
         )
     first: dict[str, str] = {}
     for row in rows:
@@ -185,6 +199,7 @@ def read(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
         labels=groups.labels,
         harmful=groups.harmful,
         warnings=groups.warnings,
+        columns=columns_of(store, settings),
         notes=(
             *(f"{name} has no labels and is not used to train or test"
               for name in chosen.unlabelled),
@@ -249,8 +264,13 @@ def _choose(store: Store, settings: Settings) -> _Chosen:
         )
     raise DataError(
         f"{store.root}: wanted train.csv, labels.csv or one CSV, found "
-        f"{', '.join(others) or 'none'}; give the CSV itself as --data"
+        f"{_names(others) or 'none'}; give the CSV itself as --data"
     )
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > MOST_SHOWN else ""
+    return ", ".join(names[:MOST_SHOWN]) + more
 
 
 def _table(
@@ -269,7 +289,12 @@ def _header(store: Store, name: str) -> tuple[str, ...]:
 
 
 def _has_labels(store: Store, name: str, settings: Settings) -> bool:
-    return bool(places_of(_header(store, name), LABEL, settings.label_column))
+    """Whether a CSV has a label column with more than empty cells."""
+    places = places_of(_header(store, name), LABEL, settings.label_column)
+    if len(places) != 1:
+        return bool(places)
+    table = _table(store, name, lambda columns, where: places)
+    return not table.rows or any(label.strip() for _, (label,) in table.rows)
 
 
 def _fits(store: Store, name: str, settings: Settings) -> bool:
@@ -301,7 +326,7 @@ class _Row:
 
 def _rows(store: Store, name: str, part: str, photos: Photos, settings: Settings) -> Iterator[_Row]:
     def choose(columns: Sequence[str], where: str) -> list[int | None]:
-        image = place_of(columns, IMAGE, settings.image_column, where)
+        image = _image_place(columns, settings.image_column, where, PIXELS)
         label = place_of(columns, LABEL, settings.label_column, where)
         if image == label:
             raise DataError(
@@ -313,25 +338,49 @@ def _rows(store: Store, name: str, part: str, photos: Photos, settings: Settings
 
     table = _table(store, name, choose)
     for line, (id, label, specimen) in table.rows:
-        found, problem = photos.find(id, part, f"{table.where} line {line}")
+        # A CSV that is --data itself gives no part, but its name says where its photos are.
+        found, problem = photos.find(id, part or _part_of(name), f"{table.where} line {line}")
         yield _Row(
             csv=name,
             line=line,
             part=part,
             id=id,
-            label=label,
+            label=_one_spelling(label),
             specimen=specimen.strip(),
             name=found,
             problem=problem,
         )
 
 
+def _one_spelling(label: str) -> str:
+    """A number as `whole` writes it; spaces around other labels stay, to be seen."""
+    text = label.strip()
+    return label if whole(text) == text else whole(text)
+
+
+def _image_place(columns: Sequence[str], image_column: str | None, where: str, advice: str) -> int:
+    """The place of the ids. Raises DataError; `advice` is for a CSV of pixels."""
+    if are_pixels(columns) and not places_of(columns, IMAGE, image_column):
+        raise DataError(
+            f"{where}: wanted {IMAGE.about}, found what looks like pixels, {shown(columns)}; "
+            f"{advice}"
+        )
+    return place_of(columns, IMAGE, image_column, where)
+
+
 def _ids(
-    store: Store, name: str, part: str, photos: Photos, image_column: str | None
+    store: Store,
+    name: str,
+    part: str,
+    photos: Photos,
+    image_column: str | None,
+    advice: str = PIXELS,
 ) -> tuple[str, list[IdRow]]:
     """The header of the ids of a CSV, and its rows. Raises DataError."""
     table = _table(
-        store, name, lambda columns, where: [place_of(columns, IMAGE, image_column, where)]
+        store,
+        name,
+        lambda columns, where: [_image_place(columns, image_column, where, advice)],
     )
     (place,) = table.places
     assert place is not None
@@ -379,7 +428,7 @@ def _settled(rows: Sequence[_Row]) -> Iterator[_Row]:
             row = replace(row, problem="a row without a label")
         elif not row.problem and len(heard) > 1:
             other = next(x for label, x in heard.items() if label != row.label)
-            row = replace(row, problem=f"also labelled {other.label!r} ({other.where})")
+            row = replace(row, problem=f"also labelled {short(other.label)!r} ({other.where})")
         elif not row.problem and (best := stays[row.name]) is not row:
             row = replace(row, problem=f"there already ({best.where})")
         yield row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 # The parts that a source may give, by the name of a folder or a CSV.
@@ -15,6 +16,16 @@ GIVEN_PARTS = {
     "test": "test",
     "testing": "test",
 }
+WORDS = re.compile(r"[\W_]+")
+
+
+def part_in(folder: str) -> str:
+    """The part that a folder of photos is named after, alone or beside other words: test,
+    test_images, images-train; "" for none, and for two."""
+    found = {GIVEN_PARTS.get(word, "") for word in WORDS.split(folder.casefold())} - {""}
+    return found.pop() if len(found) == 1 else ""
+
+
 # Endings of what may be a photo, refused kinds among them: those get their reason when opened.
 PHOTO_ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .heic .heif .tif .tiff .avif .svg .ico".split()
@@ -45,7 +56,8 @@ class Index:
     labels: (label, group or None), in the order of the outputs. harmful: the group that a
     classes file marks, else None. kept: name of the zip of photos that was made in the run
     folder, None when the photos are read where they lie. warnings: one line each, for what may
-    be wrong. notes: one line each, for what was decided and is likely right.
+    be wrong. notes: one line each, for what was decided and is likely right. columns: of
+    the CSVs that name the photos, each once, for messages.
     """
 
     form: str
@@ -55,3 +67,4 @@ class Index:
     kept: str | None = None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()

@@ -34,6 +34,11 @@ def reading(where: str) -> Iterator[None]:
         raise DataError(f"{where}: cannot be read ({error}); zip it again") from error
 
 
+def is_hidden(name: str) -> bool:
+    """Whether one part of a path is no file of the user's: `.…`, and what macOS adds to zips."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def is_plain(name: str) -> bool:
     """Whether a name fits on a line of UTF-8. Spaces of all kinds may be in it."""
     return name.isascii() and name.isprintable() or not any(map(_is_odd, name))

@@ -25,25 +25,28 @@ from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.records import new_file
 from mobileclf.spelling import shape_of
+from mobileclf.wording import counted
 
 from .groups import CLASSES_FILE, Groups, check_labels, find_groups, label_names
 from .index import GIVEN_PARTS, Entry, Index
 from .listing import reading
-from .pixel_rows import LONGEST_LINE, Reader, as_pixels, find_scale, read_labels, whole
+from .pixel_rows import LONGEST_LINE, Labels, Reader, as_pixels, find_scale, read_labels
 from .store import Store, open_store
 from .tables import (
     LABEL_COLUMNS,
+    PIXEL_COLUMN,
     given_table,
     is_submission,
     is_table,
     lines_of,
     read_header,
+    short,
+    whole,
 )
 from .zip_store import OWN_ZIP
 
 FORM = "pixel-csv"
 KEPT = "pixels.zip"
-PIXEL_COLUMN = re.compile(r"(pixel|px|p|x|col|c|feature|f|v)?[_ ]?\d+(x\d+)?", re.IGNORECASE)
 INPUT = re.compile(r"(input|labels)(?:[_-]?([a-z]+))?", re.IGNORECASE)
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: the same input gives the same bytes
 
@@ -65,6 +68,11 @@ def recognised(store: Store, settings: Settings) -> bool:
     """Whether there is input.csv with labels.csv, or a CSV headed by a label and pixels."""
     sources, _ = _sources(store, settings, sure=True)
     return bool(sources)
+
+
+def possible(store: Store, settings: Settings) -> bool:
+    """Whether there is a CSV that may be of pixels; one that is --data itself may."""
+    return given_table(settings) is not None or bool(files(store, settings))
 
 
 def files(store: Store, settings: Settings) -> list[str]:
@@ -92,16 +100,26 @@ def read(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
             "pixels after it, found neither"
         )
     apart = {x.pixels: read_labels(store, x.labels) for x in sources if x.labels is not None}
+    by_id = {
+        name: column
+        for name, found in apart.items()
+        if (column := _id_column(store, name, found, settings)) is not None
+    }
+    for name, found in apart.items():
+        if name not in by_id:
+            found.check_order()
     if len(apart) == len(sources):
-        _named(apart, store, settings)  # before anything long is done
+        # Before anything long is done.
+        _named({name: found.rows for name, found in apart.items()}, store, settings)
     shape = shape_of(settings.shape) if settings.shape else None
     labels: dict[str, list[tuple[str, str]]] = {}
     notes = [f"{name} has no labels and is not used to train or test" for name in unused]
     with _new_zip(folder / KEPT) as pictures:
         for source in sources:
             given = apart.get(source.pixels)
-            shape, found, note = _convert(store, source, given, shape, settings, pictures)
-            labels[source.pixels] = found
+            ids = by_id.get(source.pixels)
+            shape, rows, note = _convert(store, source, given, ids, shape, pictures)
+            labels[source.pixels] = rows
             notes.append(note)
         names, groups = _named(labels, store, settings)
     entries = [
@@ -118,6 +136,14 @@ def read(store: Store, settings: Settings, folder: Path) -> tuple[Index, Store]:
         warnings=groups.warnings,
         notes=tuple(notes),
     ), open_store(folder / KEPT)
+
+
+def _id_column(store: Store, name: str, labels: Labels, settings: Settings) -> str | None:
+    """The column of `labels` that a file of pictures begins with too, if any. Raises DataError."""
+    if not labels.ids:
+        return None
+    first = _header(store, name, settings, sure=False)[0].casefold()
+    return next((column for column in labels.ids if column.casefold() == first), None)
 
 
 def _named(
@@ -231,19 +257,21 @@ def _parted(sources: Sequence[_Source]) -> list[_Source]:
 def _convert(
     store: Store,
     source: _Source,
-    given: Sequence[tuple[str, str]] | None,
+    given: Labels | None,
+    ids: str | None,
     shape: tuple[int, int, int] | None,
-    settings: Settings,
     pictures: zipfile.ZipFile,
 ) -> tuple[tuple[int, int, int], list[tuple[str, str]], str]:
-    """Write every row of one file as a PNG. Returns the shape, (label, where) of each row and a
+    """Write every row of one file as a PNG. given: the labels, where another file has them; ids:
+    the column that both files begin with. Returns the shape, (label, where) of each row and a
     line that says what was decided. Raises DataError."""
-    labels_first = source.labels is None
+    labels_first = source.labels is None or ids is not None
     reader = Reader(store=store, name=source.pixels, labels_first=labels_first, shape=shape)
     scale = find_scale(reader)
     labels: list[tuple[str, str]] = []
     count = 0
-    total = len(given) if given is not None else None
+    total = len(given.rows) if given is not None else None
+    of_id = given.by_id(ids) if given is not None and ids is not None else None
     title = f"read {source.pixels}"
     with progress.bar(title, total) if total else nullcontext() as bar:
         for rows in reader.pieces():
@@ -259,21 +287,40 @@ def _convert(
             ]
             if bar is not None:
                 bar.advance(bar.task_ids[0], len(pixels))
-    if given is not None and count != len(given):
-        more = "at least " if count > len(given) else ""
+    if given is not None and count != total:
+        more = "at least " if count > len(given.rows) else ""
         raise DataError(
-            f"{store.root / source.labels if source.labels else reader.where}: wanted one label "
-            f"for each row of {source.pixels}, found {len(given)} labels and {more}{count} rows"
+            f"{given.where}: wanted one label for each row of {source.pixels}, found "
+            f"{counted(len(given.rows), 'label')} and {more}{counted(count, 'row')}"
         )
     if not count:
         raise DataError(f"{reader.where}: wanted a picture in each row, found no rows")
-    if empty := next((where for label, where in given or labels if not label), None):
+    if given is not None:
+        labels = list(given.rows) if of_id is None else _by_id(of_id, labels, given)
+    if empty := next((where for label, where in labels if not label), None):
         raise DataError(f"{empty}: wanted a label, found an empty cell")
     assert reader.shape is not None
     size = " x ".join(map(str, reader.shape))
     span = "0..255" if scale == 1 else "0..1, taken times 255"
-    note = f"{source.pixels}: {count} pictures of {size}, values {span}"
-    return reader.shape, list(given or labels), note
+    note = f"{source.pixels}: {counted(count, 'picture')} of {size}, values {span}"
+    if ids is not None:
+        note += f", labels by column {ids!r}"
+    return reader.shape, labels, note
+
+
+def _by_id(
+    of_id: dict[str, tuple[str, str]], rows: Sequence[tuple[str, str]], given: Labels
+) -> list[tuple[str, str]]:
+    """(label, where) of each row of pictures, by (id, where). Raises DataError."""
+    found = []
+    for id, where in rows:
+        if id not in of_id:
+            raise DataError(
+                f"{where}: wanted an id that {given.where} has once, for this row alone, found "
+                f"{short(id)!r}"
+            )
+        found.append(of_id.pop(id))
+    return found
 
 
 def _write_picture(pictures: zipfile.ZipFile, name: str, pixels: NDArray[np.uint8]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt, prod
 from typing import BinaryIO
@@ -16,20 +15,30 @@ from mobileclf.errors import DataError
 
 from .listing import reading
 from .store import Store
-from .tables import LABEL_COLUMNS, LARGEST_TABLE, lines_of, sniff
+from .tables import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    LARGEST_TABLE,
+    is_number,
+    lines_of,
+    short,
+    shown,
+    sniff,
+    whole,
+)
 
 PIECE_VALUES = 4_000_000  # numbers that are held at once, as float64
 BYTES_PER_VALUE = 32  # of text, at most: numpy writes 25 at its longest
 LONGEST_LINE = 64 << 20  # where no shape says how many values a row has
+# Columns that say which picture a row is of; pandas writes the first and reads it as the second.
+ID_COLUMNS = IMAGE_COLUMNS | {"", "unnamed: 0", "index", "idx", "row", "no", "nr", "number"}
 LABELS_LINE = 1 << 16  # bytes: csv takes no longer cell than twice that
-# 1.0, and numpy's own 1.000000000000000000e+00.
-WHOLE = re.compile(r"(\d+)\.0+|(\d\.\d{18}e\+\d\d)", re.ASCII)
 SEPARATORS = "\t;, "  # the first that a line has; a decimal comma is then seen as no number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Rows of one file: line numbers, labels ("" where another file has them), values as
+    """Rows of one file: line numbers, labels or ids ("" where another file has them), values as
     float64 (n, width)."""
 
     lines: Sequence[int]
@@ -41,8 +50,8 @@ class Rows:
 class Reader:
     """Reads one file of pictures in pieces, as often as asked.
 
-    labels_first: the first value of a row is its label. shape: (height, width, channels); None
-    until the first row tells.
+    labels_first: the first value of a row is its label, or its id. shape: (height, width,
+    channels); None until the first row tells.
     """
 
     store: Store
@@ -138,12 +147,12 @@ def square_shape(count: int) -> tuple[int, int, int] | None:
 def _is_header(cells: Sequence[str], *, labels_first: bool) -> bool:
     """Whether cells name columns: most are no numbers, or they count the columns. The first of
     labels_first is no pixel: it may name the labels, or be left out of the counting."""
-    if 2 * sum(not _is_number(_unquoted(cell)) for cell in cells) > len(cells):
+    if 2 * sum(not is_number(_unquoted(cell)) for cell in cells) > len(cells):
         return True
     first = _unquoted(cells[0])
     if labels_first and first.casefold() in LABEL_COLUMNS:
         return True
-    counted = cells[1:] if labels_first and not _is_number(first) else cells
+    counted = cells[1:] if labels_first and not is_number(first) else cells
     return len(counted) > 3 and all(_unquoted(x) == str(i) for i, x in enumerate(counted))
 
 
@@ -179,36 +188,87 @@ def as_pixels(rows: Rows, scale: float, reader: Reader) -> NDArray[np.uint8]:
     return np.rint(values * scale).astype(np.uint8).reshape(-1, *reader.shape)
 
 
-def read_labels(store: Store, name: str) -> list[tuple[str, str]]:
-    """(label, where) of each row, as `whole` writes them. Raises DataError."""
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """A file of labels. rows: (label, where) of each, labels as `whole` writes them. ids: by
+    column what may say which picture a row is of, as written but for `whole`."""
+
+    where: str
+    rows: Sequence[tuple[str, str]]
+    ids: Mapping[str, Sequence[str]]
+
+    def check_order(self) -> None:
+        """Raises DataError unless ids, if any, count the rows: only then is a row's place that
+        of its picture."""
+        for column, ids in self.ids.items():
+            counts = [[str(start + i) for i in range(len(ids))] for start in (0, 1)]
+            if list(ids) in counts:
+                continue
+            start = 1 if ids[0] == "1" else 0
+            i = next(i for i, id in enumerate(ids) if id != counts[start][i])
+            raise DataError(
+                f"{self.rows[i][1]}: wanted the id {counts[start][i]} in column {column!r}, as "
+                f"labels belong to pictures row by row, found {short(ids[i])!r}; sort the rows "
+                "and take that column out, or put the same column first in the file of pictures"
+            )
+
+    def by_id(self, column: str) -> dict[str, tuple[str, str]]:
+        """(label, where) by id. Raises DataError for an id that is there twice."""
+        found: dict[str, tuple[str, str]] = {}
+        for id, row in zip(self.ids[column], self.rows, strict=True):
+            if found.setdefault(id, row) is not row:
+                raise DataError(
+                    f"{row[1]}: {column} {short(id)!r} is there already ({found[id][1]}); wanted "
+                    "each once"
+                )
+        return found
+
+
+def read_labels(store: Store, name: str) -> Labels:
+    """The labels in a file. Raises DataError."""
     where = str(store.root / name)
     with reading(where), store.open(name) as file:
         texts = list(_texts(file, where, LABELS_LINE, most=LARGEST_TABLE))
     if not texts:
         raise DataError(f"{where}: wanted a label for each row of pixels, found an empty file")
     separator = sniff(texts[0][1])
-    rows = [
-        (number, [cell.strip() for cell in next(csv.reader([text], delimiter=separator))])
-        for number, text in texts
-    ]
+    rows = [(number, _cells(text, separator)) for number, text in texts]
     header, width = rows[0][1], len(rows[0][1])
     columns = [i for i, cell in enumerate(header) if cell.casefold() in LABEL_COLUMNS]
     place = columns[0] if len(columns) == 1 else 0
     if columns:
         rows = rows[1:]
-    elif width == 1 and not _is_number(header[0]) and all(_is_number(r[0]) for _, r in rows[1:]):
+    elif width == 1 and not is_number(header[0]) and all(is_number(r[0]) for _, r in rows[1:]):
         rows = rows[1:]  # a header of another name over numbers
     if len(columns) > 1 or (width > 1 and not columns):
         raise DataError(
             f"{where}: wanted one column of labels, found {width}; leave only that one, or head "
             "it label"
         )
+    if width == 1 and header[0].casefold() in ID_COLUMNS:
+        raise DataError(f"{where}: wanted a column of labels, found only ids, {header[0]!r}")
     labels = []
     for number, cells in rows:
         if len(cells) != width or not cells[place]:
-            raise DataError(f"{where} line {number}: wanted a label, found {','.join(cells)!r}")
+            raise DataError(f"{where} line {number}: wanted a label, found {shown(cells)}")
         labels.append((whole(cells[place]), f"{where} line {number}"))
-    return labels
+    ids = {}
+    for i, column in enumerate(header) if columns else ():
+        cells = [whole(row[i]) for _, row in rows]
+        if i != place and cells and (column.casefold() in ID_COLUMNS or _may_be_ids(cells)):
+            ids[column] = cells
+    return Labels(where=where, rows=labels, ids=ids)
+
+
+def _cells(text: str, separator: str) -> list[str]:
+    row = next(csv.reader([text], delimiter=separator, skipinitialspace=True))
+    return [cell.strip() for cell in row]
+
+
+def _may_be_ids(cells: Sequence[str]) -> bool:
+    """Whether cells tell rows apart: no two are the same, and none is a measured value."""
+    apart = len(set(cells)) == len(cells) > 2
+    return apart and all(cell.isdigit() or not is_number(cell) for cell in cells)
 
 
 def _texts(
@@ -222,23 +282,3 @@ def _texts(
             raise DataError(f"{where} line {number}: wanted numbers in UTF-8 text") from error
         if text:
             yield number, text
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell  # Python's own spelling
-
-
-def whole(cell: str) -> str:
-    """The text as it is, but a whole number written with a fraction (1.0, 1.00), or as numpy's
-    savetxt does by default, without it. 007 and 1_0 stay: they may be names."""
-    found = WHOLE.fullmatch(cell)
-    if found is None:
-        return cell
-    if found[1] is not None:
-        return found[1]
-    value = float(cell)
-    return str(int(value)) if value.is_integer() and value < 1e15 else cell

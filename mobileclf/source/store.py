@@ -15,6 +15,7 @@ from mobileclf.errors import DataError
 from .listing import (
     MAX_BYTES,
     Listing,
+    is_hidden,
     is_never_read,
     is_plain,
     leads_out,
@@ -36,13 +37,17 @@ class Store(Protocol):
 
     def names(self) -> tuple[str, ...]:
         """Every file's name, sorted by code point; hidden ones (a part of the name begins with
-        `.`) left out. What is no file and no folder is among them, see `problems`."""
+        `.` or is `__MACOSX`) left out. What is no file and no folder is among them, see
+        `problems`."""
 
     def top_names(self) -> tuple[str, ...]:
         """The names of files in no folder that can be read, sorted; nothing else is listed."""
 
     def folders(self) -> tuple[str, ...]:
         """Every folder's name, sorted by code point, empty ones too."""
+
+    def top_folders(self) -> tuple[str, ...]:
+        """The names of folders in no folder, sorted; cheap, as nothing else is listed."""
 
     def problems(self) -> Mapping[str, str]:
         """Why a name (of a file or a folder) cannot be read, where that shows without opening
@@ -105,7 +110,11 @@ class FolderStore:
     def top_names(self) -> tuple[str, ...]:
         with reading(str(self._root)), os.scandir(self._root) as entries:
             names = [entry.name for entry in entries if not _file_problem(entry)]
-        return tuple(sorted(n for n in names if is_plain(n) and not n.startswith(".")))
+        return tuple(sorted(n for n in names if is_plain(n) and not is_hidden(n)))
+
+    def top_folders(self) -> tuple[str, ...]:
+        with reading(str(self._root)), os.scandir(self._root) as entries:
+            return tuple(sorted(e.name for e in entries if e.is_dir() and not is_hidden(e.name)))
 
     def folders(self) -> tuple[str, ...]:
         return tuple(self._listed().folders)
@@ -191,9 +200,7 @@ def _list_folder(root: Path) -> Listing:
             seen.add(identity)
         try:
             with os.scandir(path) as entries:
-                inside = sorted(
-                    (e for e in entries if not e.name.startswith(".")), key=lambda e: e.name
-                )
+                inside = sorted((e for e in entries if not is_hidden(e.name)), key=lambda e: e.name)
         except OSError as error:
             if not name:
                 raise

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import BinaryIO
 
 from mobileclf.config import Settings
 from mobileclf.errors import DataError
+from mobileclf.wording import counted
 
 TABLES = (".csv", ".tsv")
 PIECE = 1 << 20
@@ -20,6 +22,17 @@ MOST_ROWS = 2_000_000
 DELIMITERS = ",;\t"
 BOMS = (b"\xff\xfe", b"\xfe\xff")
 BOM = b"\xef\xbb\xbf"
+MOST_SHOWN = 6  # cells in a message, and below the signs of one
+LONGEST_SHOWN = 60
+# 1.0, and numpy's own 1.000000000000000000e+00.
+WHOLE = re.compile(r"(\d+)\.0+|(\d\.\d{18}e\+\d\d)", re.ASCII)
+PIXEL_COLUMN = re.compile(r"(pixel|px|p|x|col|c|feature|f|v)?[_ ]?\d+(x\d+)?", re.IGNORECASE)
+# The usual names of a column with photos' names.
+IMAGE_COLUMNS = frozenset(
+    "id image images file files filename path photo picture img image_id imageid image_name "
+    "imagename image_path imagepath image_file imagefile image_filename img_id img_name img_path "
+    "file_name filepath file_path fname photo_id photo_name id_code".split()
+)
 # The usual names of a column with what a picture shows.
 LABEL_COLUMNS = frozenset(
     "label labels class classname class_name class_label target species category breed".split()
@@ -46,6 +59,46 @@ class Column:
     usual: frozenset[str]
     flag: str
     about: str
+
+
+def shown(cells: Sequence[str]) -> str:
+    """The first few cells for a message, quoted, and how many there are when not all are shown."""
+    first = ", ".join(repr(short(cell)) for cell in cells[:MOST_SHOWN])
+    return first if len(cells) <= MOST_SHOWN else f"{first}, … ({len(cells)} in all)"
+
+
+def short(cell: str) -> str:
+    """A cell for a message: a long one is cut."""
+    return cell if len(cell) <= LONGEST_SHOWN else f"{cell[:LONGEST_SHOWN]}…"
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number as CSVs have them."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # Python's own spelling
+
+
+def whole(cell: str) -> str:
+    """The text as it is, but a whole number written with a fraction (1.0, 1.00), or as numpy's
+    savetxt does by default, without it. 007 and 1_0 stay: they may be names."""
+    found = WHOLE.fullmatch(cell)
+    if found is None:
+        return cell
+    if found[1] is not None:
+        return found[1]
+    value = float(cell)
+    return str(int(value)) if value.is_integer() and value < 1e15 else cell
+
+
+def are_pixels(columns: Sequence[str]) -> bool:
+    """Whether a header, or a first row in its place, looks like a picture's values: the first
+    may be its label or its id."""
+    return len(columns) > 4 and all(
+        PIXEL_COLUMN.fullmatch(column) or is_number(column) for column in columns[1:]
+    )
 
 
 def is_table(name: str) -> bool:
@@ -116,7 +169,11 @@ def read_table(
         above, first = above + 1, next(texts, None)
     if first is None:
         raise DataError(f"{where}: wanted a CSV with a header, found an empty file")
-    reader = csv.reader(chain([first], texts), delimiter=sniff(first), strict=True)
+    mark = sniff(first)
+    # A space before a quote shows in the header or the row below it; elsewhere it is kept.
+    head = [first, *islice(texts, 1)]
+    spaced = any(re.search(f'(^|{mark}) +"', line) for line in head)
+    reader = csv.reader(chain(head, texts), delimiter=mark, strict=True, skipinitialspace=spaced)
     rows: list[tuple[int, tuple[str, ...]]] = []
     columns: tuple[str, ...] = ()
     places: tuple[int | None, ...] = ()
@@ -133,9 +190,10 @@ def read_table(
             while len(cells) > len(columns) and not cells[-1].strip():
                 cells.pop()
             if len(cells) != len(columns):
+                wanted = counted(len(columns), "cell")
                 raise DataError(
-                    f"{where} line {above + reader.line_num}: wanted {len(columns)} cells as in "
-                    f"the header, found {len(cells)}"
+                    f"{where} line {above + reader.line_num}: wanted {wanted} as in the header, "
+                    f"found {len(cells)}"
                 )
             if len(rows) == MOST_ROWS:
                 raise DataError(f"{where}: wanted at most {MOST_ROWS} rows, found more")
@@ -153,7 +211,8 @@ def read_header(stream: BinaryIO, where: str, *, longest: int = LONGEST_LINE) ->
     first = next((text for text in texts if text.strip()), None)
     if first is None:
         raise DataError(f"{where}: wanted a CSV with a header, found an empty file")
-    return tuple(cell.strip() for cell in next(csv.reader([first], delimiter=sniff(first))))
+    cells = next(csv.reader([first], delimiter=sniff(first), skipinitialspace=True))
+    return tuple(cell.strip() for cell in cells)
 
 
 def sniff(header: str) -> str:
@@ -183,13 +242,14 @@ def place_of(columns: Sequence[str], wanted: Column, given: str | None, where: s
     found = places_of(columns, wanted, given)
     if len(found) == 1:
         return found[0]
-    shown = ", ".join(map(repr, columns))
     if given is None and not found:
         what, count = f"a column with {wanted.about}", ""
     else:
         what = f"one column {given!r}" if given is not None else f"one column for {wanted.flag}"
         count = f"{len(found) or 'none'} among "
-    raise DataError(f"{where}: wanted {what}, found {count}{shown}; say which with {wanted.flag}")
+    raise DataError(
+        f"{where}: wanted {what}, found {count}{shown(columns)}; say which with {wanted.flag}"
+    )
 
 
 def _texts(stream: BinaryIO, where: str, *, longest: int = LONGEST_LINE) -> Iterator[str]:

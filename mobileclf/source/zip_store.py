@@ -18,6 +18,7 @@ from .listing import (
     MAX_BYTES,
     Listing,
     escaped,
+    is_hidden,
     is_never_read,
     leads_out,
     reading,
@@ -66,6 +67,9 @@ class ZipStore:
 
     def folders(self) -> tuple[str, ...]:
         return tuple(self._archive().listing.folders)
+
+    def top_folders(self) -> tuple[str, ...]:
+        return tuple(name for name in self.folders() if "/" not in name)
 
     def problems(self) -> Mapping[str, str]:
         return self._archive().listing.problems
@@ -139,7 +143,7 @@ def _open_zip(path: Path, size: int, changed: int, process: int) -> _Archive:
     seen = [name for name, _ in named if not name.endswith("/")]
     if twice := [name for name, n in Counter(seen).items() if n > 1]:
         raise DataError(f"{path}: {twice[0]!r} is in the zip twice; make it again")
-    named = [(name, info) for name, info in named if not _is_hidden(name)]
+    named = [(name, info) for name, info in named if not _has_hidden(name)]
     top = "" if archive.comment == OWN_ZIP else _common_top([name for name, _ in named])
     folders: set[str] = set()
     for name, info in named:
@@ -209,8 +213,8 @@ def _name_of(path: Path, info: zipfile.ZipInfo) -> str:
     return "/".join(parts) + ("/" if name.endswith("/") else "")
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+def _has_hidden(name: str) -> bool:
+    return any(map(is_hidden, name.split("/")))
 
 
 def _common_top(names: Sequence[str]) -> str:

@@ -27,7 +27,9 @@ from mobileclf.scores import PARTS
 from mobileclf.source import class_folders, forms
 from mobileclf.source.index import Entry, Index
 from mobileclf.source.store import Store, open_store
-from mobileclf.split import TRAIN, Unit, joined, split_photos
+from mobileclf.split import TRAIN, split_photos
+from mobileclf.unions import Unit, joined
+from mobileclf.wording import counted
 
 FEW = 10  # photos of a class, below which it is named in a warning
 UNBALANCED = 10  # times as many photos in the largest class as in the smallest
@@ -324,7 +326,7 @@ def _warnings(
         missing = [part for part in PARTS if not parts[part]]
         gone = f"; none reaches {', '.join(missing)}" if missing else ""
         if sizes[label] < FEW:
-            yield f"class {label!r} has only {sizes[label]} pictures{gone}"
+            yield f"class {label!r} has only {counted(sizes[label], 'picture')}{gone}"
         elif missing:
             yield f"class {label!r}{gone.replace('; none', ': none of its photos')}"
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
@@ -336,14 +338,15 @@ def _warnings(
     if problems := body["problems"]:
         first = problems[0]
         yield (
-            f"{len(problems)} files left out, listed in dataset.csv; "
+            f"{counted(len(problems), 'file')} left out, listed in dataset.csv; "
             f"the first is {first['path']}: {first['problem']}"
         )
     if too_small:
         i, j = too_small[0]
         yield (
-            f"{len(too_small)} pairs of pictures look alike but are too small to call copies, "
-            f"so they may lie in different parts; the first is {photos[i].path}, {photos[j].path}"
+            f"{counted(len(too_small), 'pair')} of pictures look alike but are too small to call "
+            f"copies, so they may lie in different parts; the first is {photos[i].path}, "
+            f"{photos[j].path}"
         )
 
 

@@ -1,0 +1,8 @@
+"""Words that messages share."""
+
+from __future__ import annotations
+
+
+def counted(count: int, what: str, many: str | None = None) -> str:
+    """`1 row`, `2 rows`; `many` where the plural is another word."""
+    return f"{count} {what}" if count == 1 else f"{count} {many or what + 's'}"
