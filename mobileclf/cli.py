@@ -69,7 +69,7 @@ TABLE: dict[str, Option] = {
     "backbone": _option("train", "inception_v3, mobilenet_v2, small_cnn, plain_cnn [the first]."),
     "weights": _option("train", "imagenet, none, or an h5 file [imagenet; the CNNs: none]."),
     "image_size": _option("train", "Side of the input, pixels [299, 224 or 64, by backbone]."),
-    "channels": _option("train", "3 for colour, 1 for grey [3]."),
+    "channels": _option("dataset", "Of the input: 3 for colour, 1 for grey [3]."),
     "head": _option("train", "Hidden units, as 64,32; sigmoid at the end for two classes [64]."),
     "dropout": _option("train", "Share dropped before the head [0.3 on frozen features, else 0]."),
     "augment": _option("train", "none, seeds, or a list as flip,zoom=0.2 [flip, or more]."),
