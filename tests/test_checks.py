@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import random
 import struct
 import warnings
@@ -18,17 +17,7 @@ from mobileclf.images import checks
 from mobileclf.images.checks import Checked, check, check_file
 from mobileclf.source.store import open_store
 
-
-def picture(width: int = 60, height: int = 40, mode: str = "RGB") -> Image.Image:
-    rng = np.random.default_rng(7)
-    small = Image.fromarray(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8))
-    return small.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
+from .test_load import encoded, picture
 
 
 def png_of(width: int, height: int, depth: int = 8) -> bytes:
@@ -53,8 +42,8 @@ def test_a_sound_picture_has_all_figures_and_nothing_to_say() -> None:
     assert (found.problem, found.notes) == ("", ())
     assert (found.width, found.height) == (60, 40)
     assert found.sha256 == hashlib.sha256(data).hexdigest()
-    assert found.look is not None
-    assert found.look.pixels == hashlib.sha256(b"60 40 " + picture().tobytes()).hexdigest()
+    assert found.signature is not None
+    assert found.signature.pixels == hashlib.sha256(b"60 40 " + picture().tobytes()).hexdigest()
     assert found == check(data, "a/b.png")
 
 
@@ -100,7 +89,7 @@ def test_what_is_left_out_says_why_and_what_to_do_in_one_line(kind: str) -> None
     data, reason = LEFT_OUT[kind]
     found = check(data, "x.jpg")
     assert found.problem.startswith(reason) and "\n" not in found.problem
-    assert found.look is None
+    assert found.signature is None
     assert found.sha256 == hashlib.sha256(data).hexdigest()
 
 
@@ -155,7 +144,7 @@ def test_what_is_used_says_what_was_done_to_it(kind: str) -> None:
     data, name, notes = SAID[kind]
     found = check(data, name)
     assert (found.problem, found.notes) == ("", notes)
-    assert found.look is not None
+    assert found.signature is not None
 
 
 def test_figures_are_of_the_upright_picture() -> None:
@@ -163,8 +152,8 @@ def test_figures_are_of_the_upright_picture() -> None:
     found = check(encoded(lying, "PNG", exif=turned(6)), "x.png")
     plain = check(PNG, "x.png")
     assert (found.width, found.height) == (60, 40)
-    assert found.look is not None and plain.look is not None
-    assert found.look.pixels == plain.look.pixels
+    assert found.signature is not None and plain.signature is not None
+    assert found.signature.pixels == plain.signature.pixels
 
 
 def test_a_file_of_a_store_is_checked_and_one_that_cannot_be_read_is_a_problem(
@@ -227,7 +216,7 @@ def test_broken_bytes_are_a_problem_or_a_picture_and_nothing_else(kind: str) -> 
             if right and i % 2:
                 broken = mended(broken)
             found = check(bytes(broken), "x." + kind)
-            assert bool(found.problem) != (found.look is not None)
+            assert bool(found.problem) != (found.signature is not None)
             assert "\n" not in found.problem
             problems += bool(found.problem)
     assert problems

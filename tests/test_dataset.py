@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import mobileclf
+from mobileclf import leaks
 from mobileclf.config import Settings, make_settings
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images.sample import LABELS, draw
@@ -162,8 +163,8 @@ def test_without_the_search_for_copies_twins_are_put_across(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check above can fail: what keeps twins together is the search."""
-    none = dataset.Copies(groups=(), too_small=())
-    monkeypatch.setattr(dataset, "find_copies", lambda looks: none)
+    none = leaks.Copies(groups=(), too_small=())
+    monkeypatch.setattr(leaks, "find_copies", lambda looks: none)
     root = make(tmp_path / "d", {"a": 12, "b": 12})
     for i in range(12):
         shutil.copy(root / "a" / f"{i:02d}.png", root / "a" / f"{i:02d}_twin.png")
@@ -213,7 +214,7 @@ def test_the_record_is_remade_when_the_photos_change_and_only_then(
     root, run = make(tmp_path / "d", {"a": 10, "b": 10}), tmp_path / "run"
     before, _ = index(root, run)
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "check_file", lambda *_: pytest.fail("was read again"))
+        patch.setattr(leaks, "check_file", lambda *_: pytest.fail("was read again"))
         assert index(root, run)[0] == before
     photo(root / "a" / "00.png", 99)
     changed, _ = index(root, run)
@@ -447,7 +448,7 @@ def test_time_is_linear_where_no_parts_are_given(
     for count in (40, 80):
         root = make(tmp_path / str(count), {"a": count // 2, "b": count // 2})
         calls = 0
-        own = dataset.Photo.side.fget
+        own = leaks.Photo.side.fget
         assert own is not None
 
         def side(self: Any, own: Any = own) -> str:
@@ -456,7 +457,7 @@ def test_time_is_linear_where_no_parts_are_given(
             return str(own(self))
 
         with monkeypatch.context() as patch:
-            patch.setattr(dataset.Photo, "side", property(side))
+            patch.setattr(leaks.Photo, "side", property(side))
             index(root, tmp_path / f"run{count}")
         looked.append(calls)
     assert looked[1] <= 2.2 * looked[0]

@@ -44,15 +44,15 @@ MODES = {
 class Checked:
     """What was found in one file.
 
-    sha256: of its bytes; empty when they cannot be had. width, height: pixels, upright. look:
-    None when it is left out. problem: why it is left out, else empty. notes: what was done to it,
-    or is odd; it is used all the same.
+    sha256: of its bytes; empty when they cannot be had. width, height: pixels, upright.
+    signature: None when it is left out. problem: why it is left out, else empty. notes: what was
+    done to it, or is odd; it is used all the same.
     """
 
     sha256: str = ""
     width: int = 0
     height: int = 0
-    look: Signature | None = field(default=None, compare=False)
+    signature: Signature | None = field(default=None, compare=False)
     problem: str = ""
     notes: tuple[str, ...] = ()
 
@@ -78,7 +78,7 @@ def check(data: bytes, name: str) -> Checked:
     checked = replace(checked, width=image.width, height=image.height, notes=notes)
     if problem := _useless(image):
         return replace(checked, problem=problem)
-    return replace(checked, look=signature(image))
+    return replace(checked, signature=signature(image))
 
 
 def _misnamed(image: Image.Image, name: str) -> tuple[str, ...]:

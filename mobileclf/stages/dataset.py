@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,18 +16,17 @@ from mobileclf import progress
 from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.images import contact_sheet, sample
-from mobileclf.images.checks import Checked, check_file
-from mobileclf.images.duplicates import Copies, find_copies
+from mobileclf.leaks import Photo, copies_of, examine, settle, usable
 from mobileclf.parallel import each
 from mobileclf.photos import SAMPLE_FOLDER
 from mobileclf.records import Record, write_csv
 from mobileclf.run import Stage
 from mobileclf.scores import PARTS
 from mobileclf.source import class_folders, forms
-from mobileclf.source.index import Entry, Index
+from mobileclf.source.index import Index
 from mobileclf.source.store import Store, open_store
 from mobileclf.split import TRAIN, split_photos
-from mobileclf.unions import Unit, joined
+from mobileclf.unions import Unit
 from mobileclf.wording import counted
 
 FEW = 10  # photos of a class, below which it is named in a warning
@@ -40,134 +38,12 @@ COLUMNS = (
 SHEETS = "sheets"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Photo:
-    """One file: what the source says of it, what was found in it, and why it is left out.
-
-    problem: empty for a photo that can be used.
-    """
-
-    entry: Entry
-    found: Checked | None
-    problem: str
-
-    @property
-    def path(self) -> str:
-        """As in the source."""
-        return self.entry.path
-
-    @property
-    def label(self) -> str:
-        """As in the source; empty when it is not known."""
-        return self.entry.label
-
-    @property
-    def side(self) -> str:
-        """The part that the source gives; what it leaves open is to train on, or cut from that."""
-        return self.entry.part or TRAIN
-
-
-def examine(entry: Entry, store: Store) -> Photo:
-    """Open, decode and measure the file of one entry."""
-    if entry.problem:
-        return Photo(entry=entry, found=None, problem=entry.problem)
-    found = check_file(store, entry.path)
-    return Photo(entry=entry, found=found, problem=found.problem)
-
-
-def without(photo: Photo, problem: str) -> Photo:
-    """The same photo, left out."""
-    return Photo(entry=photo.entry, found=photo.found, problem=problem)
-
-
-def copies_of(photos: Sequence[Photo]) -> Copies:
-    """Groups of copies among the photos that can be used, by their indices."""
-    usable = [
-        (i, photo.found.look)
-        for i, photo in enumerate(photos)
-        if not photo.problem and photo.found is not None and photo.found.look is not None
-    ]
-    found = find_copies([look for _, look in usable])
-    return Copies(
-        groups=tuple(tuple(usable[i][0] for i in group) for group in found.groups),
-        too_small=tuple((usable[i][0], usable[j][0]) for i, j in found.too_small),
-    )
-
-
-def settle(
-    photos: Sequence[Photo], copies: Sequence[Unit]
-) -> tuple[list[Photo], list[Unit], list[str]]:
-    """Leave out what lies on two sides at once: under two labels, or in two given parts.
-
-    The same picture under two labels is left out of both, since either may be the wrong one;
-    what was given as test stays. What copies and specimens tie together belongs in one part:
-    where the given parts tear it apart, the latest of PARTS keeps its own and the rest is left
-    out, so test never changes. Returns the photos, the units that remain, and warnings.
-    """
-    photos, warnings = list(photos), []
-    for group in copies:
-        warnings += _leave_out_contradiction(photos, group)
-    units = joined(len(photos), [*copies, *_specimens(photos)], _usable(photos))
-    for unit in units:
-        last = max((photos[i].side for i in unit), key=PARTS.index)
-        stay = [i for i in unit if photos[i].side == last]
-        for i in unit:
-            if photos[i].side != last:
-                photos[i] = without(photos[i], _why_torn(photos, i, stay, copies, last))
-    usable = set(_usable(photos))
-    return photos, [tuple(i for i in unit if i in usable) for unit in units], warnings
-
-
-def _usable(photos: Sequence[Photo]) -> list[int]:
-    return [i for i, photo in enumerate(photos) if not photo.problem]
-
-
-def _specimens(photos: Sequence[Photo]) -> list[list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
-    for i in _usable(photos):
-        if photos[i].entry.specimen:
-            found[photos[i].entry.specimen].append(i)
-    return list(found.values())
-
-
-def _leave_out_contradiction(photos: list[Photo], group: Unit) -> list[str]:
-    """Where copies have two labels, leave out all but those given as test; returns warnings."""
-    if len({photos[i].label for i in group}) == 1:
-        return []
-    for i in group:
-        if photos[i].side != "test":
-            other = next(j for j in group if photos[j].label != photos[i].label)
-            why = f"the same picture is in another class ({photos[other].path})"
-            photos[i] = without(photos[i], why)
-    first, *rest = [i for i in group if photos[i].side == "test"] or [group[0]]
-    for other in rest:
-        if photos[other].label != photos[first].label:
-            return [
-                f"{photos[first].path} and {photos[other].path} are the same picture under two "
-                "labels, given as test and left there; one of them is wrong"
-            ]
-    return []
-
-
-def _why_torn(
-    photos: Sequence[Photo], i: int, stay: Sequence[int], copies: Sequence[Unit], last: str
-) -> str:
-    own = next((set(group) for group in copies if i in group), set())
-    copy = next((j for j in stay if j in own), None)
-    if copy is not None:
-        return f"the same picture is in {last} ({photos[copy].path})"
-    specimen = photos[i].entry.specimen
-    if specimen and any(photos[j].entry.specimen == specimen for j in stay):
-        return f"specimen {specimen!r} is in {last} too"
-    return f"tied by copies and specimens to {last} ({photos[stay[0]].path})"
-
-
 def work(folder: Path, settings: Settings) -> Record:
     """The stage: see STAGE and the module's docstring."""
     index, store, outputs = _read_source(folder, settings)
-    look = partial(examine, store=store)
+    check = partial(examine, store=store)
     photos = list(
-        each(look, index.entries, "check photos", cluster=settings.cluster, small=True,
+        each(check, index.entries, "check photos", cluster=settings.cluster, small=True,
              shared=store.root)
     )  # fmt: skip
     copies = copies_of(photos)
@@ -177,10 +53,10 @@ def work(folder: Path, settings: Settings) -> Record:
         _check_classes(store.root, index, photos)
         gives = any(entry.part for entry in index.entries)
         split = split_photos(
-            {i: photos[i].label for i in _usable(photos)},
+            {i: photos[i].label for i in usable(photos)},
             [label for label, _ in index.labels],
             units,
-            {i: photos[i].side for i in _usable(photos) if gives},
+            {i: photos[i].side for i in usable(photos) if gives},
             train_share=settings.train_share,
             seed=settings.seed,
         )
