@@ -27,19 +27,19 @@ lint: setup
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints-3.11.txt
+$(READY): pyproject.toml mobileclf/constraints-3.11.txt
 	@test -n "$(PYTHON)" || { echo "error: wanted Python 3.11 as python3.11 or python3, found none;" \
 		"install it and run make again" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints-3.11.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints-3.11.txt \
+	$(BIN)/python -m pip install --quiet --constraint mobileclf/constraints-3.11.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint mobileclf/constraints-3.11.txt \
 		--editable '.[oldest,dev]'
 	touch $@
 
 # Exact versions for Python 3.11, from the ranges in pyproject.toml. `UPGRADE=--upgrade` moves
 # them to the newest that fit; without it the versions that are there are kept.
 constraints: .venv/bin/uv
-	$(COMPILE) $(UPGRADE) --output-file constraints-3.11.txt
+	$(COMPILE) $(UPGRADE) --output-file mobileclf/constraints-3.11.txt
 
 .venv/bin/uv:
 	$(PYTHON) -m venv .venv

@@ -270,7 +270,7 @@ def test_a_defect_is_1_with_its_traceback_in_the_log(
         raise ZeroDivisionError("one\ntwo")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.pipeline, "run_until", broken)
+    monkeypatch.setattr(cli.stages.pipeline, "run_until", broken)
     (tmp_path / "r").mkdir()
     with pytest.raises(SystemExit) as end:
         cli.main(["train", "--run", "r"])
@@ -287,7 +287,7 @@ def test_a_full_disk_is_5_wherever_it_is_met(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.keras")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.pipeline, "run_until", full)
+    monkeypatch.setattr(cli.stages.pipeline, "run_until", full)
     with pytest.raises(SystemExit) as end:
         cli.main(["train", "--run", "r"])
     assert end.value.code == 5
@@ -320,16 +320,16 @@ def test_the_probe_for_heavy_imports_can_fail() -> None:
 
 
 def test_every_setting_is_a_flag_with_help() -> None:
-    assert tuple(sorted(cli.TABLE)) == tuple(sorted(OPTIONS))
-    assert set(cli.options_of("bundle")) == set(OPTIONS)
-    assert "epochs" not in cli.options_of("dataset")
+    assert tuple(sorted(cli.stages.TABLE)) == tuple(sorted(OPTIONS))
+    assert set(cli.stages.options_of("bundle")) == set(OPTIONS)
+    assert "epochs" not in cli.stages.options_of("dataset")
 
 
 def test_help_states_the_defaults_there_are() -> None:
     from mobileclf.config import Settings
 
     plain = Settings()
-    for name, option in cli.TABLE.items():
+    for name, option in cli.stages.TABLE.items():
         value = getattr(plain, name)
         if value is None:
             continue

@@ -20,7 +20,7 @@ from mobileclf.decision import NOT_SURE
 from mobileclf.errors import DataError, ProofError, UsageError
 from mobileclf.images import sample
 from mobileclf.records import read_csv, read_json, write_json
-from mobileclf.report import tables
+from mobileclf.report import stages as tables
 
 CLASSES, PER_CLASS = 4, 60
 DATA = Path(os.environ.get("MOBILECLF_DATA", Path(__file__).parents[2] / "shared" / "data"))

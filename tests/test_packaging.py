@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+CONSTRAINTS = "mobileclf/constraints-3.11.txt"
 UV = Path(sys.executable).parent / "uv"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 PLATFORMS = ("linux", "macos", "windows")
@@ -78,13 +79,13 @@ def test_a_lost_marker_is_found(
 
 
 def test_the_constraints_are_exact_and_fit_the_ranges() -> None:
-    lines = (ROOT / "constraints-3.11.txt").read_text().splitlines()
+    lines = (ROOT / CONSTRAINTS).read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+(\[[a-z,-]+\])?==[^ ]+( ; .*)?", pin) for pin in pins)
     done = subprocess.run(
         [
             UV, "pip", "compile", ROOT / "pyproject.toml", "--extra", "oldest", "--extra", "dev",
-            "--constraint", ROOT / "constraints-3.11.txt", "--python-version", "3.11",
+            "--constraint", ROOT / CONSTRAINTS, "--python-version", "3.11",
             "--python-platform", "linux", "--only-binary", ":all:", "--no-header",
             "--no-annotate", "--quiet", "--no-python-downloads",
         ],
@@ -125,7 +126,7 @@ def test_the_sdist_holds_what_make_needs(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"LICENSE", "README.md", "Makefile", "constraints-3.11.txt", "pyproject.toml"}
+    wanted = {"LICENSE", "README.md", "Makefile", CONSTRAINTS, "pyproject.toml"}
     assert wanted <= names
     assert "tests/test_packaging.py" in names and "mobileclf/py.typed" in names
     assert not any(name.startswith(("runs/", "dist/", ".venv")) for name in names)
@@ -139,6 +140,6 @@ def test_the_version_is_one_fact() -> None:
 
 
 def test_no_registry_is_named() -> None:
-    for name in ("Makefile", ".ci/run", "pyproject.toml", "constraints-3.11.txt", "README.md"):
+    for name in ("Makefile", ".ci/run", "pyproject.toml", CONSTRAINTS, "README.md"):
         text = (ROOT / name).read_text()
         assert not re.search(r"index.url|find.links|https?://[^ ]*simple|pypi", text), name

@@ -1,36 +1,20 @@
-"""The command line: it parses, calls one function and prints. Nothing heavy loads for `--help`.
-
-Results go to stdout; messages and progress go to stderr. Exit codes are those of `errors`.
-"""
+"""The commands of the pipeline: `export`, `sample`, and one for each stage."""
 
 from __future__ import annotations
 
-import errno
 import inspect
-import io
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-from typer.main import get_command
 
-from . import __version__, pipeline, progress
-from .config import OPTIONS, Settings, make_settings, option_name
-from .errors import INTERRUPTED, EnvironmentProblem, MobileclfError, UsageError
-from .records import write_bytes
+from mobileclf import pipeline
+from mobileclf.config import OPTIONS, Settings, make_settings, option_name
+
+from .app import Config, Json, Quiet, Verbose, app, reporting
 
 ALWAYS = ""
-# What the machine is to blame for, wherever it is met: no space, no permission, no such device.
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
-# Newer typers carry click inside, older ones import it: its base of usage errors, from either.
-ClickException: type[Exception] = next(
-    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,42 +77,6 @@ TABLE: dict[str, Option] = {
 }
 TYPES: dict[str, Any] = {"Path": Path, "str": str, "int": int, "float": float, "bool": bool}
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file for what flags do not give [mobileclf.toml]."),
-]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout in place of tables.")]
-Verbose = Annotated[
-    bool, typer.Option("-v", "--verbose", help="Show what libraries print, and tracebacks.")
-]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No messages and no progress.")]
-
-app = typer.Typer(
-    name="mobileclf",
-    help="From a folder of photos to a proven int8 TFLite bundle for Android.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-
-def _say_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"mobileclf {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def _root(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Say which.")
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
 
 def options_of(stage: str) -> tuple[str, ...]:
     """The settings that a command up to `stage` uses, in the order of Settings."""
@@ -167,7 +115,7 @@ def _command(name: str, stage: str, *, summary: str, leading: dict[str, Any] | N
             if as_json:
                 typer.echo(pipeline.as_json(record))
             else:
-                from .report.tables import show
+                from mobileclf.report.stages import show
 
                 show(settings, stage)
 
@@ -189,55 +137,6 @@ def _command(name: str, stage: str, *, summary: str, leading: dict[str, Any] | N
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     app.command(name, help=summary)(run)
-
-
-@dataclass(kw_only=True)
-class _Report:
-    """Where a defect's traceback goes; None until the run is known."""
-
-    log: Path | None = None
-
-
-@contextmanager
-def reporting(*, verbose: bool, quiet: bool) -> Iterator[_Report]:
-    """Turn every error into one line on stderr and its exit code, for one command."""
-    report = _Report()
-    progress.console.quiet = quiet
-    try:
-        yield report
-    except MobileclfError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on", INTERRUPTED)
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-            place = error.filename or "a file"
-            _fail(f"{place}: {error.strerror}; free space or permissions, and run the same command",
-                  EnvironmentProblem.exit_code)  # fmt: skip
-        where = _keep_traceback(report.log, verbose)
-        words = " ".join(str(error).split())[:300]
-        _fail(f"a defect in mobileclf: {type(error).__name__}: {words}; {where}", 1)
-    finally:
-        progress.console.quiet = False
-
-
-def _keep_traceback(log: Path | None, verbose: bool) -> str:
-    if verbose:
-        traceback.print_exc()
-        return "the traceback is above"
-    try:
-        if log is not None and log.parent.is_dir():
-            with log.open("a", encoding="utf-8") as file:
-                traceback.print_exc(file=file)
-            return f"the traceback is in {log}"
-    except OSError:
-        pass
-    return "-v shows the traceback"
-
-
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(code)
 
 
 _command(
@@ -294,81 +193,3 @@ for _name, _summary in {
     "parity": "Compare int8 with float on the test photos; exit 3 when it is worse.",
 }.items():
     _command(_name, _name, summary=_summary)
-
-
-@app.command("predict")
-def _predict(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder export made.")],
-    images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGES...", help="Images, folders and zips of them, CSVs of ids."),
-    ],
-    output: Annotated[
-        Path | None, typer.Option("--output", help="File for the result [stdout].")
-    ] = None,
-    image_folder: Annotated[
-        Path | None, typer.Option("--images", help=TABLE["images"].help)
-    ] = None,
-    image_column: Annotated[
-        str | None, typer.Option("--image-column", help=TABLE["image_column"].help)
-    ] = None,
-    submission: Annotated[
-        Path | None,
-        typer.Option("--submission", help="CSV to write: the ids of the one CSV, and labels [no]."),
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option("--label-column", help="Header of its labels [label].")
-    ] = None,
-    cluster: Annotated[str | None, typer.Option("--cluster", help=TABLE["cluster"].help)] = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Say of each image what the app would say, by the bundle's own decision. CSV on stdout."""
-    with reporting(verbose=verbose, quiet=quiet):
-        from . import prediction
-
-        options: dict[str, Any] = {
-            "image_folder": image_folder, "image_column": image_column, "cluster": cluster,
-            "verbose": verbose,
-        }  # fmt: skip
-        if submission is not None:
-            filled, rows = prediction.submit(
-                bundle, images, label_column=label_column or "label", **options
-            )
-            write_bytes(submission, filled.encode())
-            progress.say(f"{submission}: {len(rows)} labels")
-            if output is None and not json:
-                return
-        elif label_column is not None:
-            raise UsageError("--label-column: it names a column of --submission; give both")
-        else:
-            rows = prediction.predict(bundle, images, **options)
-        if json:
-            text = pipeline.as_json({"predictions": rows}) + "\n"
-        else:
-            text = prediction.as_csv(rows)
-        if output is not None:
-            write_bytes(output, text.encode("utf-8", "surrogateescape"))
-        else:
-            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-            sys.stdout.flush()
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run a command and end the process with its exit code."""
-    command: Callable[..., Any] = get_command(app)
-    for stream in (sys.stdout, sys.stderr):
-        # Labels may be in any script, also where the console's own encoding knows few.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    try:
-        code = command(args=arguments, prog_name="mobileclf", standalone_mode=False)
-    except ClickException as error:
-        message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
-        typer.echo(f"error: {message}", err=True)
-        code = UsageError.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        typer.echo("error: interrupted", err=True)
-        code = INTERRUPTED
-    sys.exit(code if isinstance(code, int) else 0)

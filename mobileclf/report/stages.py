@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -12,6 +11,8 @@ from mobileclf.config import Settings
 from mobileclf.records import Record, read_json
 from mobileclf.scores import PARTS
 from mobileclf.wording import counted
+
+from .table import facts, table
 
 MOST_SHOWN = 20  # files left out
 
@@ -42,26 +43,6 @@ def show(settings: Settings, stage: str) -> None:
         console.print(f"bundle: {settings.out / str(settings.name)}", markup=False)
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """The first column is text, the others stand to the right."""
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(value) for value in row))
-    return table
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("[", "\\[")
-
-
-def _facts(title: str, facts: dict[str, object]) -> Table:
-    return _table(title, ("what", "value"), list(facts.items()))
-
-
 def _dataset(record: Record) -> Group:
     rows = [
         (label, *(parts[part] for part in PARTS), sum(parts.values()))
@@ -74,19 +55,19 @@ def _dataset(record: Record) -> Group:
         f"photos ({counted(record['copies'], 'copy', 'copies')}, "
         f"{counted(len(problems), 'file')} left out)"
     )
-    tables = [_table(title, ("class", *PARTS, "all"), rows)]
+    tables = [table(title, ("class", *PARTS, "all"), rows)]
     if problems:
         first = [(row["problem"], row["path"]) for row in problems[:MOST_SHOWN]]
         more = f" ({MOST_SHOWN} of {len(problems)}; all in dataset.csv)"
         title = "left out" + (more if len(problems) > MOST_SHOWN else "")
-        tables.append(_table(title, ("why", "file"), first))
+        tables.append(table(title, ("why", "file"), first))
     if record["notes"]:
-        tables.append(_table("used, but noted", ("what", "files"), list(record["notes"].items())))
+        tables.append(table("used, but noted", ("what", "files"), list(record["notes"].items())))
     return Group(*tables)
 
 
 def _train(record: Record) -> Table:
-    return _facts(
+    return facts(
         "float model",
         {
             "epochs": record["epochs"],
@@ -101,13 +82,13 @@ def _train(record: Record) -> Table:
 
 def _quantize(record: Record) -> Table:
     rows = [(c["what"], c["largest_difference"], c["bound"]) for c in record["checks"]]
-    return _table("equal functions", ("check", "largest difference", "bound"), rows)
+    return table("equal functions", ("check", "largest difference", "bound"), rows)
 
 
 def _convert(record: Record) -> Table:
     rows = [(c["candidate"], c["file"], c["bytes"]) for c in record["candidates"]]
     rows += [(c["variant"], c["file"], c["bytes"]) for c in record["others"]]
-    return _table("converted", ("model", "file", "bytes"), rows)
+    return table("converted", ("model", "file", "bytes"), rows)
 
 
 def _score(record: Record) -> Table:
@@ -115,7 +96,7 @@ def _score(record: Record) -> Table:
     for name, variant in record["variants"].items():
         for part, found in variant["parts"].items():
             rows.append((name, part, *(found[k] for k in ("n", "accuracy", "loss"))))
-    return _table("scores", ("variant", "part", "photos", "accuracy", "loss"), rows)
+    return table("scores", ("variant", "part", "photos", "accuracy", "loss"), rows)
 
 
 def _select(record: Record) -> Table:
@@ -127,7 +108,7 @@ def _select(record: Record) -> Table:
         )
         for c in record["candidates"]
     ]
-    return _table(
+    return table(
         f"int8 candidates on {record['part']}, {record['n']} photos",
         ("candidate", "same answers", "KL", "largest change", "accuracy"),
         rows,
@@ -136,15 +117,15 @@ def _select(record: Record) -> Table:
 
 def _threshold(record: Record) -> Table:
     decision = record["decision"]
-    facts = {
+    found = {
         "rule": record["rule"],
         "harmful group": decision["group"],
         "threshold": decision["threshold"],
         "threshold, quanta of 1/256": decision["threshold_q"],
         "kernel bound, quanta": decision["kernel_bound"],
     }
-    facts |= {f"AUC, {name}": area for name, area in _flat(record["auc"])}
-    return _facts("decision", facts)
+    found |= {f"AUC, {name}": area for name, area in _flat(record["auc"])}
+    return facts("decision", found)
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, object]]:
@@ -155,7 +136,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, object]]:
 
 def _parity(record: Record) -> Table:
     low, high = record["interval"]
-    return _facts(
+    return facts(
         f"parity: {record['verdict']}",
         {
             "test photos": record["n"],
