@@ -19,7 +19,7 @@ from .errors import DataError
 from .records import read_csv, read_json
 
 PARTS = ("train", "validation", "threshold", "test")
-SCORED_PARTS = PARTS[1:]
+HELD_BACK = PARTS[1:]
 SCORE_SCALE = 1 / 256
 FLOAT = "float"
 

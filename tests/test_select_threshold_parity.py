@@ -13,7 +13,7 @@ from mobileclf.config import Settings
 from mobileclf.errors import DataError, ProofError, UsageError
 from mobileclf.records import read_csv, sha256_file, write_csv, write_json
 from mobileclf.run import bring_up_to_date
-from mobileclf.scores import SCORED_PARTS, score_file
+from mobileclf.scores import HELD_BACK, score_file
 from mobileclf.stages import parity, select, threshold
 
 LABELS = ("Amanita", "Boletus", "Cortinarius", "Suillus")
@@ -62,7 +62,7 @@ class Run:
             columns,
             (
                 {"path": f"{part}/{i}.jpg", "label": LABELS[t], "split": part}
-                for part in SCORED_PARTS
+                for part in HELD_BACK
                 for i, t in enumerate(self.truth[part])
             ),
         )

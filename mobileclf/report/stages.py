@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from mobileclf.config import Settings
 from mobileclf.records import Record, read_json
-from mobileclf.scores import PARTS
+from mobileclf.scores import FLOAT, PARTS
+from mobileclf.stats.metrics import AVERAGES, RATES
 from mobileclf.wording import counted
 
-from .table import facts, table
+from .table import facts, percent, table
 
-MOST_SHOWN = 20  # files left out
+MOST_SHOWN = 20  # files left out, pairs confused
+MOST_CLASSES = 8  # of a confusion matrix that fits on a screen
+REPORTED = "test"
 
 
 def show(settings: Settings, stage: str) -> None:
@@ -35,7 +39,7 @@ def show(settings: Settings, stage: str) -> None:
     for name in shown:
         file, make = tables[name]
         record = read_json(folder / file)
-        console.print(make(record))
+        console.print(_scores(record, [REPORTED]) if name == "score" != stage else make(record))
     if stage == "dataset":
         sheet = next(iter(record["sheets"].values()))
         console.print(f"contact sheets: {(folder / sheet).parent}", markup=False)
@@ -91,12 +95,69 @@ def _convert(record: Record) -> Table:
     return table("converted", ("model", "file", "bytes"), rows)
 
 
-def _score(record: Record) -> Table:
-    rows = []
-    for name, variant in record["variants"].items():
-        for part, found in variant["parts"].items():
-            rows.append((name, part, *(found[k] for k in ("n", "accuracy", "loss"))))
-    return table("scores", ("variant", "part", "photos", "accuracy", "loss"), rows)
+def _scores(record: Record, parts: Sequence[str] = PARTS) -> Group:
+    """Every variant on each of `parts`, float and int8 under one another."""
+    tables = []
+    for part in parts:
+        scored = {k: v["parts"][part] for k, v in record["variants"].items() if part in v["parts"]}
+        top = next(key for key in scored[FLOAT] if key.startswith("top_"))
+        rows = [
+            (name, percent(one["accuracy"]), percent(one[top]), percent(one["macro"]["f1"]),
+             one["loss"])
+            for name, one in scored.items()
+        ]  # fmt: skip
+        columns = ("variant", "accuracy", top.replace("_", " "), "macro F1", "loss")
+        title = f"{part}, {counted(scored[FLOAT]['n'], 'photo')}"
+        tables.append(table(title, columns, rows))
+    return Group(*tables)
+
+
+def _score(record: Record) -> Group:
+    """The scores, then each int8 candidate beside the float model on the test photos."""
+    variants = record["variants"]
+    reference = variants[FLOAT]["parts"][REPORTED]
+    tables: list[RenderableType] = [_scores(record)]
+    for variant in variants.values():
+        if variant["kind"] == "int8" and variant["kernels"] == "xnnpack":
+            found, name = variant["parts"][REPORTED], variant["candidate"]
+            tables += [_by_class(reference, found, name), _confusion(reference, found, name)]
+    return Group(*tables)
+
+
+def _by_class(reference: Record, found: Record, name: str) -> Table:
+    rows = [
+        (what, photos, *(f"{100 * one[rate]:.1f} / {100 * other[rate]:.1f}" for rate in RATES))
+        for what, photos, one, other in (
+            *(
+                (label, one["photos"], one, found["classes"][label])
+                for label, one in reference["classes"].items()
+            ),
+            *((f"({which} average)", "", reference[which], found[which]) for which in AVERAGES),
+        )
+    ]
+    return table(f"{REPORTED} by class, %, float / {name}", ("class", "photos", *RATES), rows)
+
+
+def _confusion(reference: Record, found: Record, name: str) -> Table:
+    """float / int8: all of it where that can be read, else what is confused most often."""
+    labels = list(reference["classes"])
+    title = f"confusion on {REPORTED}, float / {name}"
+    cells = list(zip(reference["confusion"], found["confusion"], strict=True))
+    if len(labels) <= MOST_CLASSES:
+        rows = [
+            (f"{i} {label}", *(f"{a} / {b}" if a or b else "" for a, b in zip(*pair, strict=True)))
+            for i, (label, pair) in enumerate(zip(labels, cells, strict=True))
+        ]
+        return table(title, ("truth, and answers by number", *range(len(labels))), rows)
+    mistakes = [
+        (true, answer, a, b)
+        for true, pair in zip(labels, cells, strict=True)
+        for answer, a, b in zip(labels, *pair, strict=True)
+        if true != answer and (a or b)
+    ]
+    most = sorted(mistakes, key=lambda row: -max(row[2:]))[:MOST_SHOWN]
+    shown = f" ({len(most)} of {len(mistakes)}; all in metrics.json)"
+    return table(title + shown, ("truth", "answer", FLOAT, name), most)
 
 
 def _select(record: Record) -> Table:
