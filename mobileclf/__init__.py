@@ -1,7 +1,8 @@
 """From a folder of photos to a proven int8 TFLite bundle for Android.
 
 One function for each command: `export`, `sample`, `dataset`, `train`, `quantize`, `convert`,
-`score`, `select`, `threshold`, `parity` and `predict`. Each returns its record.
+`score`, `select`, `threshold`, `parity`, `predict`, `inspect`, `bench` and `doctor`. Each returns
+its record.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .benchmark.bench import bench as bench
+    from .checkup.doctor import doctor as doctor
     from .config import Settings as Settings
     from .errors import DataError as DataError
     from .errors import EnvironmentProblem as EnvironmentProblem
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from .pipeline import select as select
     from .pipeline import threshold as threshold
     from .pipeline import train as train
-    from .prediction import predict as predict
+    from .prediction.predict import predict as predict
+    from .tflite.inspect import inspect as inspect
 
 __version__ = "0.1.0"
 
@@ -45,7 +49,10 @@ _HOMES = {
         "threshold",
         "train",
     ),
-    "prediction": ("predict",),
+    "checkup.doctor": ("doctor",),
+    "prediction.predict": ("predict",),
+    "benchmark.bench": ("bench",),
+    "tflite.inspect": ("inspect",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -249,7 +249,8 @@ def _say_plan(settings: Settings, names: tuple[str, ...]) -> Record | None:
             todo = inputs is None or not is_current(stage(name), settings, inputs)
         expected = last[name] / 60 if name in last else _minutes(settings, name, photos)
         minutes += expected if todo else 0
-        lines.append(f"  {name:<10} {_about(expected) if todo else 'up to date'}")
+        if todo:  # of the others their turn will say that they are up to date
+            lines.append(f"  {name:<10} {_about(expected)}")
     lines.append(f"  together   {_about(minutes)} on two cores" if todo else "  nothing to do")
     for line in lines:
         progress.say(line)
@@ -315,8 +316,13 @@ def require_int8(int8: bool) -> None:
         raise UsageError("export: wanted --int8, found nothing; there is no other kind of bundle")
 
 
-def dataset(source: Path | str, *, config: Path | None = None, **options: Any) -> Record:
-    """Index and check the images under `source` and split them in four parts."""
+def dataset(
+    source: Path | str | None = None, *, config: Path | None = None, **options: Any
+) -> Record:
+    """Index and check the images under `source` and split them in four parts.
+
+    None: those that the run was made with, else the embedded sample.
+    """
     options["data"] = source
     return _stage_function("dataset", options, config)
 

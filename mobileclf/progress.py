@@ -1,4 +1,5 @@
-"""Progress bars and messages, all on stderr; results alone go to stdout."""
+"""Progress bars and messages, all on stderr; results alone go to stdout. In a notebook they are in
+an output of the cell."""
 
 from __future__ import annotations
 
@@ -8,20 +9,31 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from .notebook import Area, NotebookProgress
 
 T = TypeVar("T")
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
+area = Area()
 
 
 def say(message: str) -> None:
     """One line to the person, unless `console.quiet`."""
-    console.print(message, markup=False)
+    _print(Text(message))
 
 
 def warn(message: str) -> None:
     """One line that wants attention but stops nothing."""
-    console.print(f"warning: {message}", style="yellow", markup=False)
+    _print(Text(f"warning: {message}", style="yellow"))
+
+
+def _print(line: Text) -> None:
+    if not console.is_jupyter:
+        console.print(line)
+    elif not console.quiet:
+        area.say(line)
 
 
 @contextmanager
@@ -33,11 +45,17 @@ def bar(title: str, total: int) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
+    if console.is_jupyter and not console.quiet:
+        shown: Progress = NotebookProgress(*columns, area=area)
+        shown.add_task(title, total=total)
+        with shown:
+            yield shown
+        return
     # Left alone, it would show on the screen what libraries print to stdout and stderr.
     # And where nobody watches it, it would leave an empty line.
     with Progress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False,
-        disable=not console.is_terminal,
+        disable=console.is_jupyter or not console.is_terminal,
     ) as progress:  # fmt: skip
         progress.add_task(title, total=total)
         yield progress

@@ -7,7 +7,8 @@ import pytest
 
 from mobileclf.errors import DataError, ProofError
 from mobileclf.tflite import convert
-from mobileclf.tflite.audit import audit, contents, parse
+from mobileclf.tflite.audit import audit
+from mobileclf.tflite.graph import contents, parse
 from tests.models import LABELS, SIZE, photos, tiny_float, tiny_folded, tiny_int8
 
 

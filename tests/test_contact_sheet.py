@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobileclf.errors import EnvironmentProblem
+from mobileclf.errors import EnvironmentProblem, UsageError
 from mobileclf.images import contact_sheet as module
+from mobileclf.images import verdict_sheet
 from mobileclf.images.contact_sheet import (
     CELL,
     COLUMNS,
@@ -208,3 +209,79 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(EnvironmentProblem, match="cannot write"):
         write_sheet(tmp_path / "file" / "s.jpg", "C", [])
+
+
+def row(name: str, verdict: str | None, **more: object) -> dict[str, object]:
+    """As `predict` gives it."""
+    own = {"path": f"in/{name}", "label": "ant", "score": 0.75, "group_score": 0.875}
+    own |= {"verdict": verdict, "abstain": verdict == "not sure", "problem": None}
+    return {**own, **more}
+
+
+AMBER = (199, 119, 0)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".JPEG"])
+def test_a_verdict_sheet_marks_harmful_not_sure_and_unreadable(
+    tmp_path: Path, written: list[str], ending: str
+) -> None:
+    problem = "in/d.jpg: JPEG cut short; take it out or copy it again"
+    rows = [
+        row("a.jpg", "bad"),
+        row("b.jpg", "good"),
+        row("c.jpg", "not sure"),
+        row("d.jpg", "no verdict", label=None, score=None, problem=problem),
+        row("e.jpg", "bad"),
+    ]
+    pictures = dict.fromkeys((0, 1, 2), thumbnail(plain(BLUE))) | {3: None, 4: None}
+    path = tmp_path / f"sheet{ending}"
+    verdict_sheet.write(path, "exported/x", rows, pictures, harmful="bad")
+    assert written[:2] == [
+        "exported/x",
+        "5 images: 2 bad (red), 1 good, 1 not sure (amber), 1 unreadable (crossed out)",
+    ]
+    text = " ".join(written[2:])
+    assert "a.jpg ant 0.750 bad 0.875 b.jpg ant 0.750 good c.jpg" in text
+    assert "d.jpg JPEG cut short; take it out or copy it again e.jpg" in text
+    sheet = Image.open(path)
+    assert sheet.format == ("PNG" if ending == ".png" else "JPEG")
+    top = tops(sheet)[0]
+    frames = [sheet.getpixel((MARGIN + i * CELL + SIDE // 2, top + 1)) for i in range(5)]
+    white = (255, 255, 255)
+    for found, wanted in zip(frames, (RED, white, AMBER, white, RED), strict=True):
+        assert near(found, wanted)
+    for i, crossed in enumerate((False, False, False, True, False)):
+        x, y = MARGIN + i * CELL + FRAME + SIDE // 2, top + FRAME + SIDE // 2
+        around = [sheet.getpixel((x + k, y)) for k in range(-4, 5)]
+        assert any(near(pixel, (102, 102, 102)) for pixel in around) == crossed
+
+
+def test_a_sheet_of_a_model_without_a_decision_says_so(tmp_path: Path, written: list[str]) -> None:
+    rows = [row("a.jpg", None, abstain=None, group_score=None)]
+    verdict_sheet.write(tmp_path / "s.png", "x", rows, {0: None}, harmful=None)
+    assert written[1] == "1 image: no verdicts: the model comes with no decision"
+    assert written[2:] == ["a.jpg", "ant 0.750"]
+
+
+def test_of_many_images_a_sheet_shows_the_marked_ones_first_and_counts_all(
+    tmp_path: Path, written: list[str]
+) -> None:
+    rows = [row(f"{i}.jpg", "good") for i in range(1250)]
+    assert verdict_sheet.shown(rows[:200], "bad") == list(range(200))
+    chosen = verdict_sheet.shown(rows, "bad")
+    assert len(chosen) == verdict_sheet.MOST and set(np.diff(chosen)) == {6, 7}
+    rows[7], rows[11] = row("7.jpg", "bad"), row("11.jpg", "not sure", abstain=True)
+    rows[13]["problem"] = "broken"
+    chosen = verdict_sheet.shown(rows, "bad")
+    assert {7, 11, 13} <= set(chosen) and len(chosen) == verdict_sheet.MOST
+    verdict_sheet.write(tmp_path / "s.png", "x", rows, dict.fromkeys(chosen), harmful="bad")
+    assert written[1] == (
+        "200 of 1250 images, the marked ones first; of all of them: 1247 good, 1 bad (red), "
+        "1 not sure (amber), 1 unreadable (crossed out)"
+    )
+
+
+@pytest.mark.parametrize("name", ["sheet", "sheet.gif", "sheet.jpg.csv", "jpg"])
+def test_a_sheet_of_another_kind_is_wrong_usage(name: str) -> None:
+    with pytest.raises(UsageError, match="--sheet .*: wanted a name that ends in .jpg or .png"):
+        verdict_sheet.checked(name)

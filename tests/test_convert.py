@@ -8,7 +8,7 @@ import pytest
 from mobileclf.errors import ProofError
 from mobileclf.stages.convert import _as_the_graph
 from mobileclf.tflite import convert
-from mobileclf.tflite.audit import contents
+from mobileclf.tflite.graph import contents
 from tests.models import SIZE, photos, tiny_folded, tiny_graph, tiny_int8
 
 

@@ -10,10 +10,11 @@ import pytest
 from typer.main import get_command
 
 import mobileclf
-from mobileclf import cli, errors, pipeline, prediction
+from mobileclf import cli, errors, pipeline
 from mobileclf.config import FORMS, OPTIONS, option_name
 from mobileclf.images import checks, duplicates
 from mobileclf.images.load import ImageSpec
+from mobileclf.prediction.predict import COLUMNS
 from mobileclf.recipes import RECIPES
 from mobileclf.scores import PARTS
 from mobileclf.source import store
@@ -63,7 +64,8 @@ def test_the_check_of_commands_can_fail(line: str) -> None:
 
 def test_every_command_is_in_the_table() -> None:
     listed = re.findall(r"^\| `mobileclf ([a-z]+)", README, re.M)
-    assert listed == ["export", "sample", *pipeline.STAGES[:-1], "predict"]
+    instruments = ["predict", "inspect", "bench", "doctor"]
+    assert listed == ["export", "sample", *pipeline.STAGES[:-1], *instruments]
     assert set(listed) == set(COMMANDS)
 
 
@@ -98,7 +100,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
 
 
 def test_the_columns_are_those_of_predict() -> None:
-    assert f"`{','.join(prediction.COLUMNS)}`" in README
+    assert f"`{','.join(COLUMNS)}`" in README
 
 
 def test_the_records_are_those_of_the_stages() -> None:

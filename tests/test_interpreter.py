@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from mobileclf.errors import DataError
 from mobileclf.tflite.interpreter import (
     OLDEST,
+    Interpreter,
+    Tensor,
     as_quanta,
     at_hand,
+    dequantized,
     open_interpreter,
     score_photos,
     scores,
@@ -65,3 +70,35 @@ def test_photos_of_another_size_are_refused():
 def test_bytes_that_are_no_model_are_refused():
     with pytest.raises(DataError, match="cannot load it"):
         open_interpreter(b"nothing like a model")
+
+
+def test_outputs_are_dequantized_by_the_files_own_scale():
+    values = np.array([-128, 0, 127], np.int8)
+    tensor = Tensor(index=0, dtype=np.dtype(np.int8), scale=1 / 256, zero_point=-128)
+    np.testing.assert_array_equal(dequantized(values, tensor), [0, 0.5, 255 / 256])
+    logits = Tensor(index=0, dtype=np.dtype(np.int8), scale=0.1, zero_point=27)
+    np.testing.assert_allclose(dequantized(values, logits), [-15.5, -2.7, 10.0])
+    none = Tensor(index=0, dtype=np.dtype(np.int8), scale=0.0, zero_point=0)
+    with pytest.raises(DataError, match="an integer output without quantization"):
+        dequantized(values, none)
+    floats = np.array([0.25, -3.0], np.float32)
+    np.testing.assert_array_equal(dequantized(floats, none), [0.25, -3.0])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_and_colour_photos_reach_the_model_as_they_are(channels):
+    """The engine answers the sums of an image's upper and lower row."""
+    given = []
+    tensor = Tensor(index=0, dtype=np.dtype(np.uint8), scale=1 / 256, zero_point=0)
+    engine = SimpleNamespace(
+        set_tensor=lambda _, image: given.append(image),
+        invoke=lambda: None,
+        get_tensor=lambda _: given[-1].sum(axis=(2, 3), dtype=np.uint8),
+    )
+    interpreter = Interpreter(
+        engine=engine, shape=(2, 3, channels), labels=2, input=tensor, output=tensor
+    )
+    images = np.random.default_rng(0).integers(0, 20, (4, 2, 3, channels), dtype=np.uint8)
+    np.testing.assert_array_equal(scores(interpreter, images), images.sum(axis=(2, 3)))
+    with pytest.raises(DataError, match=f"wanted \\(n, 2, 3, {channels}\\), found"):
+        scores(interpreter, images[..., :1].repeat(4 - channels, axis=3))

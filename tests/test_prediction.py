@@ -7,17 +7,18 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mobileclf import cli, pictures, prediction
+from mobileclf import bundles, cli
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images.load import ImageSpec
-from mobileclf.prediction import as_csv, predict, submit
+from mobileclf.prediction import pictures
+from mobileclf.prediction import predict as prediction
+from mobileclf.prediction.predict import as_csv, predict, submit
 from mobileclf.records import sha256_bytes, sha256_file, write_json
 from mobileclf.tflite import interpreter
 from tests.cluster import dask_cluster
@@ -26,21 +27,35 @@ LABELS = ("red", "green", "blue")
 GROUPS = ("Warm", "Cold", "Cold")
 
 
+class Colours:
+    """A runtime's engine: a label's output is the mean of its colour."""
+
+    def set_tensor(self, _: int, value: np.ndarray[Any, Any]) -> None:
+        assert value.dtype == np.uint8 and value.shape == (1, 8, 8, 3)
+        self.given = value
+
+    def invoke(self) -> None:
+        self.found = self.given.mean(axis=(1, 2)).astype(np.uint8)
+
+    def get_tensor(self, _: int) -> np.ndarray[Any, Any]:
+        return self.found
+
+
 @pytest.fixture(autouse=True)
 def colour_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the runtime's place: a label's output is the mean of its colour."""
+    """In the runtime's place: `Colours`."""
 
-    def scores(_: object, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return images.mean(axis=(1, 2)).astype(np.uint8)
-
-    def opened(model: Path, *, kernels: str) -> object:
-        assert model.read_bytes() == b"model" and kernels == "xnnpack"
-        return SimpleNamespace()
+    def opened(model: bytes, *, kernels: str = "xnnpack") -> interpreter.Interpreter:
+        assert model == b"model" and kernels == "xnnpack"
+        ends = {
+            name: interpreter.Tensor(index=0, dtype=np.dtype(np.uint8), scale=scale, zero_point=0)
+            for name, scale in {"input": 1.0, "output": 1 / 256}.items()
+        }
+        return interpreter.Interpreter(engine=Colours(), shape=(8, 8, 3), labels=3, **ends)
 
     # The model file vouches for the decision; here it says whatever bundle.json does.
-    monkeypatch.setattr(prediction, "_check_proven", lambda *_: None)
+    monkeypatch.setattr(bundles, "_check_proven", lambda *_: None)
     monkeypatch.setattr(interpreter, "open_interpreter", opened)
-    monkeypatch.setattr(interpreter, "scores", scores)
 
 
 @pytest.fixture
@@ -106,13 +121,14 @@ def test_the_verdict_is_the_bundles_threshold(
     assert row == {
         "path": str(tmp_path / "p.png"),
         "label": "green",  # of the two at 120 the lower index
-        "score": 120,
-        "group_score": red,
+        "score": 120 / 256,
+        "group_score": red / 256,
         "verdict": verdict,
+        "abstain": False,
         "top": [
-            {"label": "green", "score": 120},
-            {"label": "blue", "score": 120},
-            {"label": "red", "score": red},
+            {"label": "green", "score": 120 / 256},
+            {"label": "blue", "score": 120 / 256},
+            {"label": "red", "score": red / 256},
         ],
         "problem": None,
     }
@@ -125,6 +141,7 @@ def test_a_demo_is_never_sure_of_harmless(bundle: Path, tmp_path: Path) -> None:
         [picture(tmp_path / "a.png", (9, 9, 9)), picture(tmp_path / "b.png", (200, 9, 9))],
     )
     assert [row["verdict"] for row in rows] == ["not sure", "Warm"]
+    assert [row["abstain"] for row in rows] == [True, False]
 
 
 def test_folders_are_searched_within_and_unreadable_images_have_a_row(
@@ -215,7 +232,7 @@ def test_files_outside_the_bundle_are_refused(bundle: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_path_cannot_be_a_formula(start: str) -> None:
     name = f'{start}cmd, "x".jpg'
-    row = prediction._without_verdict(Path("x"), "none") | {"path": name}
+    row = prediction._unread("x", "none").row | {"path": name}
     (back,) = csv.DictReader(io.StringIO(as_csv([row]), newline=""))
     assert back["path"] == f"'{name}"
     assert back["verdict"] == "no verdict"
@@ -235,8 +252,9 @@ def test_the_command_writes_csv_or_json_or_a_file(
 
     (row,) = csv.DictReader(io.StringIO(command()))
     assert (row["label"], row["score"], row["group_score"], row["verdict"]) == (
-        "red", "200", "200", "Warm",
+        "red", "0.78125", "0.78125", "Warm",
     )  # fmt: skip
+    assert (row["abstain"], list(row)[-1]) == ("no", "problem")
     assert json.loads(command("--json")) == {"predictions": predict(bundle, photo)}
     assert command("--output", str(tmp_path / "rows.csv")) == ""
     assert (tmp_path / "rows.csv").read_text() == as_csv(predict(bundle, photo))
@@ -470,3 +488,47 @@ def test_a_cluster_reads_what_this_machine_reads(
         assert [row["label"] for row in here].count(None) == 3
         patch.setattr(pictures, "load", None)  # nothing is read here
         assert predict(bundle, images, cluster=address) == here
+
+
+def test_a_sheet_goes_with_every_form_of_the_answer(
+    bundle: Path, table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sheet, out = tmp_path / "sheet.png", tmp_path / "out.csv"
+    assert run(bundle, table, "--submission", out, "--sheet", sheet, "--json") == 0
+    assert len(json.loads(capfd.readouterr().out)["predictions"]) == 4
+    assert out.read_text() == FILLED and Image.open(sheet).format == "PNG"
+    first = sheet.read_bytes()
+    (table.parent / "images" / "007.png").write_text("none")
+    assert run(bundle, table, "--sheet", sheet, "--output", tmp_path / "rows.csv") == 0
+    assert sheet.read_bytes() != first
+    (table.parent / "images" / "b c.png").unlink()
+    (table.parent / "images" / "=1+1.png").unlink()
+    first = sheet.read_bytes()
+    assert run(bundle, table, "--sheet", sheet) == 4  # no image could be read
+    assert sheet.read_bytes() == first
+
+
+def test_a_sheet_with_a_strange_ending_ends_before_any_work(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("absent", "absent.jpg", "--sheet", tmp_path / "s.gif") == 2
+    assert capfd.readouterr().err == (
+        f"error: --sheet {tmp_path / 's.gif'}: wanted a name that ends in .jpg or .png\n"
+    )
+
+
+def test_no_more_interpreters_are_opened_than_there_are_threads(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [picture(tmp_path / f"{i}.png", (i, 9, 20)) for i in range(40)]
+    opened = []
+    real = interpreter.open_interpreter
+    monkeypatch.setattr(
+        interpreter, "open_interpreter", lambda *a, **k: opened.append(1) or real(*a, **k)
+    )
+    rows = predict(bundle, photos)
+    assert [row["path"] for row in rows] == list(map(str, photos))
+    assert [row["group_score"] for row in rows] == [i / 256 for i in range(40)]
+    import joblib
+
+    assert len(opened) <= 2 + joblib.effective_n_jobs(-1)  # two for the golden cases and the scale

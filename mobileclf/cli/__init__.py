@@ -17,12 +17,15 @@ from mobileclf.errors import INTERRUPTED, UsageError
 
 from . import stages
 from .app import app
+from .bench import bench
+from .doctor import doctor
+from .inspect import inspect
 from .predict import predict
 
 __all__ = ["app", "main", "stages"]
 
 # In the order of `--help`, after those of the pipeline, which register themselves.
-for _command in (predict,):
+for _command in (predict, inspect, bench, doctor):
     app.command()(_command)
 
 # Newer typers carry click inside, older ones import it: its base of usage errors, from either.

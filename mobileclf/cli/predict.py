@@ -17,11 +17,31 @@ from .stages import TABLE
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder export made.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="Bundle or run folder, or a .tflite or .keras file of anyone's."
+        ),
+    ],
     images: Annotated[
         list[Path],
         typer.Argument(metavar="IMAGES...", help="Images, folders and zips of them, CSVs of ids."),
     ],
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Labels, one a line, of a model without [those in it]."),
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            "--preprocess",
+            help="Pixels as 0..1, -1..1, 0..255, caffe, torch, raw or mean,std [the model's].",
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", help="A .jpg or .png of the images with their verdicts [no]."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="File for the result [stdout].")
     ] = None,
@@ -43,17 +63,19 @@ def predict(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say of each image what the app would say, by the bundle's own decision. CSV on stdout."""
+    """Label images; of a bundle by its own decision, as the app would. CSV on stdout."""
     with reporting(verbose=verbose, quiet=quiet):
-        from mobileclf import prediction
+        from mobileclf.prediction import predict as prediction
 
         options: dict[str, Any] = {
+            "labels": labels, "preprocess": preprocess, "sheet": sheet,
             "image_folder": image_folder, "image_column": image_column, "cluster": cluster,
             "verbose": verbose,
         }  # fmt: skip
+        _check_apart(output=output, submission=submission, sheet=sheet)
         if submission is not None:
             filled, rows = prediction.submit(
-                bundle, images, label_column=label_column or "label", **options
+                model, images, label_column=label_column or "label", **options
             )
             write_bytes(submission, filled.encode())
             progress.say(f"{submission}: {len(rows)} labels")
@@ -62,7 +84,7 @@ def predict(
         elif label_column is not None:
             raise UsageError("--label-column: it names a column of --submission; give both")
         else:
-            rows = prediction.predict(bundle, images, **options)
+            rows = prediction.predict(model, images, **options)
         if json:
             text = pipeline.as_json({"predictions": rows}) + "\n"
         else:
@@ -72,3 +94,11 @@ def predict(
         else:
             sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
             sys.stdout.flush()
+
+
+def _check_apart(**files: Path | None) -> None:
+    """Raises UsageError where one file would be written twice."""
+    places: dict[Path, str] = {}
+    for name, path in files.items():
+        if path is not None and (other := places.setdefault(path.resolve(), name)) != name:
+            raise UsageError(f"--{name} {path}: wanted another file than --{other}'s")

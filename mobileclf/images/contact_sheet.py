@@ -1,4 +1,5 @@
-"""Contact sheets: all pictures of a class on one page, with what is wrong with them."""
+"""Contact sheets: all pictures of a class on one page, with what is wrong with them; and how a
+page of pictures with words under them is drawn."""
 
 from __future__ import annotations
 
@@ -46,12 +47,12 @@ class Tile:
     notes: tuple[str, ...] = ()
 
 
-def shown(problems: Sequence[str]) -> list[int]:
-    """Which of a class's files its sheet shows, MOST at most, in order: first of all those with
-    a problem (not empty), then others taken evenly."""
-    marked = [i for i, problem in enumerate(problems) if problem][:MOST]
-    others = [i for i, problem in enumerate(problems) if not problem]
-    free = MOST - len(marked)
+def shown(marks: Sequence[object], most: int = MOST) -> list[int]:
+    """Which of many files a sheet shows, `most` at most, in order: first of all those with a mark
+    (a problem, say; true), then others taken evenly."""
+    marked = [i for i, mark in enumerate(marks) if mark][:most]
+    others = [i for i, mark in enumerate(marks) if not mark]
+    free = most - len(marked)
     if len(others) > free:
         others = [others[k * len(others) // free] for k in range(free)]
     return sorted(marked + others)
@@ -68,44 +69,80 @@ def write_sheet(path: Path, title: str, tiles: Sequence[Tile], *, files: int | N
     tiles = [tiles[i] for i in shown([tile.problem for tile in tiles])]
     counted = f"{total} files" if total == len(tiles) else f"{len(tiles)} of {total} files"
     marked = sum(bool(tile.problem) for tile in tiles)
-    below = [_texts(tile) for tile in tiles]
+    write_page(
+        path,
+        title,
+        f"{counted}, {marked} left out (red)",
+        [
+            Cell(
+                name=tile.name,
+                picture=tile.picture,
+                words=((tile.problem, RED),) if tile.problem else (("; ".join(tile.notes), FAINT),),
+                frame=RED if tile.problem else "",
+                crossed=tile.picture is None,
+            )
+            for tile in tiles
+        ],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One picture on a page. picture: None is a grey field. words: texts under the name, each
+    with its colour. frame: its colour, empty for none. crossed: whether it is crossed out."""
+
+    name: str
+    picture: Image.Image | None
+    words: tuple[tuple[str, str], ...] = ()
+    frame: str = ""
+    crossed: bool = False
+
+
+def write_page(path: Path, title: str, line: str, cells: Sequence[Cell]) -> None:
+    """Write one picture, PNG by that ending and else JPEG, with the cells in rows under `title`
+    and `line`. Raises EnvironmentProblem where it cannot be written."""
+    below = [_texts(cell) for cell in cells]
     heights = [
         SIDE + 2 * FRAME + LINE * max(map(len, below[start : start + COLUMNS])) + MARGIN
-        for start in range(0, len(tiles), COLUMNS)
+        for start in range(0, len(cells), COLUMNS)
     ]
     top = MARGIN + TITLE_SIZE + LINE + 2 * MARGIN
     sheet = Image.new("RGB", (2 * MARGIN + COLUMNS * CELL, top + sum(heights)), PAPER)
     pen = ImageDraw.Draw(sheet)
     width = sheet.width - 2 * MARGIN
     _write(pen, (MARGIN, MARGIN), _cut(title, TITLE_SIZE, width), INK, TITLE_SIZE)
-    line = f"{counted}, {marked} left out (red)"
+    line = _cut(line, TEXT_SIZE, width)
     _write(pen, (MARGIN, MARGIN + TITLE_SIZE + LINE // 2), line, FAINT)
-    for i, (tile, texts) in enumerate(zip(tiles, below, strict=True)):
+    for i, (cell, texts) in enumerate(zip(cells, below, strict=True)):
         row, column = divmod(i, COLUMNS)
         at = MARGIN + column * CELL, top + sum(heights[:row])
-        _draw(sheet, tile, texts, at)
+        _draw(sheet, cell, texts, at)
     out = io.BytesIO()
-    sheet.save(out, "JPEG", quality=85, subsampling=0)  # red letters stay sharp
+    if path.suffix.lower() == ".png":
+        sheet.save(out, "PNG")
+    else:
+        sheet.save(out, "JPEG", quality=85, subsampling=0)  # red letters stay sharp
     write_bytes(path, out.getvalue())
 
 
 def _draw(
-    sheet: Image.Image, tile: Tile, texts: Sequence[tuple[str, str]], at: tuple[int, int]
+    sheet: Image.Image, cell: Cell, texts: Sequence[tuple[str, str]], at: tuple[int, int]
 ) -> None:
     pen = ImageDraw.Draw(sheet)
     left, top = at[0] + FRAME, at[1] + FRAME
     box = (left, top, left + SIDE - 1, top + SIDE - 1)
-    picture = tile.picture
+    picture = cell.picture
     if picture is None:
         pen.rectangle(box, fill=EMPTY)
-        pen.line(box, fill=FAINT, width=2)
-        pen.line((box[0], box[3], box[2], box[1]), fill=FAINT, width=2)
     else:
         corner = left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2
         sheet.paste(picture, corner)
-    if tile.problem:
+    if cell.crossed:
+        pen.line(box, fill=FAINT, width=2)
+        pen.line((box[0], box[3], box[2], box[1]), fill=FAINT, width=2)
+    if cell.frame:
         frame = (at[0], at[1], box[2] + FRAME, box[3] + FRAME)
-        pen.rectangle(frame, outline=RED, width=FRAME)
+        pen.rectangle(frame, outline=cell.frame, width=FRAME)
     for number, (text, colour) in enumerate(texts):
         _write(pen, (at[0], box[3] + 2 * FRAME + number * LINE), text, colour)
 
@@ -132,17 +169,14 @@ def thumbnail(data: bytes) -> Image.Image | None:
     return picture.resize((width, height), kind)
 
 
-def _texts(tile: Tile) -> list[tuple[str, str]]:
-    """Lines under a thumbnail, each with its colour: the name, then the reason or the notes."""
+def _texts(cell: Cell) -> list[tuple[str, str]]:
+    """Lines under a thumbnail, each with its colour: the name, then the words."""
     width = CELL - 2 * FRAME
-    reason = _wrapped(tile.problem or "; ".join(tile.notes), width)
-    if len(reason) >= MOST_LINES:
-        reason = [
-            *reason[: MOST_LINES - 2],
-            _cut(reason[MOST_LINES - 2] + " ...", TEXT_SIZE, width),
-        ]
-    colour = RED if tile.problem else FAINT
-    return [(_cut(tile.name, TEXT_SIZE, width), INK), *((line, colour) for line in reason)]
+    lines = [(line, colour) for words, colour in cell.words for line in _wrapped(words, width)]
+    if len(lines) >= MOST_LINES:
+        text, colour = lines[MOST_LINES - 2]
+        lines = [*lines[: MOST_LINES - 2], (_cut(text + " ...", TEXT_SIZE, width), colour)]
+    return [(_cut(cell.name, TEXT_SIZE, width), INK), *lines]
 
 
 def _wrapped(text: str, width: int) -> list[str]:

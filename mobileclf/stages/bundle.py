@@ -30,7 +30,8 @@ from mobileclf.run import Stage, version_of
 from mobileclf.scores import read_labels, read_scores
 from mobileclf.source.store import open_store
 from mobileclf.tflite import metadata
-from mobileclf.tflite.audit import audit, contents
+from mobileclf.tflite.audit import audit
+from mobileclf.tflite.graph import contents
 from mobileclf.tflite.interpreter import OLDEST, as_quanta, open_interpreter, score_photos, scores
 
 # Hidden, since it is deleted before it is built: no folder of a user's has that name.

@@ -17,7 +17,8 @@ from mobileclf.records import Record, read_json, write_bytes
 from mobileclf.run import Stage
 from mobileclf.scores import read_labels
 from mobileclf.tflite import convert
-from mobileclf.tflite.audit import audit, contents
+from mobileclf.tflite.audit import audit
+from mobileclf.tflite.graph import contents
 from mobileclf.tflite.interpreter import as_quanta, score_photos
 
 STOCK = "stock"

@@ -18,7 +18,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,16 @@ BLOCK = 16
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """The input or the output. scale, zero_point: 0 and 0 without quantization."""
+
+    index: int
+    dtype: np.dtype[Any]
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Interpreter:
     """A loaded model with one input and one output, its tensors allocated.
 
@@ -52,14 +62,19 @@ class Interpreter:
     engine: Any
     shape: tuple[int, int, int]
     labels: int
+    input: Tensor
+    output: Tensor
 
 
 def at_hand(runtime: Runtime) -> bool:
     """Whether `runtime` is installed."""
-    try:
-        return find_spec(MODULES[runtime]) is not None
-    except ModuleNotFoundError:
-        return False
+    # Of the package alone: to look for a module within it would import it, TensorFlow for seconds.
+    return find_spec(MODULES[runtime].partition(".")[0]) is not None
+
+
+def installed() -> list[Runtime]:
+    """The runtimes that are installed, none of which is imported here."""
+    return [runtime for runtime in get_args(Runtime) if at_hand(runtime)]
 
 
 def runtime_name(runtime: Runtime) -> str:
@@ -113,7 +128,24 @@ def open_interpreter(
             f"found {tuple(shape)} and {tuple(out)}"
         )
     height, width, channels = map(int, shape[1:])
-    return Interpreter(engine=engine, shape=(height, width, channels), labels=int(out[1]))
+    return Interpreter(
+        engine=engine,
+        shape=(height, width, channels),
+        labels=int(out[1]),
+        input=_tensor(inputs[0]),
+        output=_tensor(outputs[0]),
+    )
+
+
+def _tensor(details: Any) -> Tensor:
+    """Raises DataError for a type that no classifier of photos has at its ends."""
+    dtype = np.dtype(details["dtype"])
+    if dtype not in (np.uint8, np.int8, np.float32):
+        raise DataError(f"model: wanted uint8, int8 or float32 at its ends, found {dtype}")
+    scale, zero_point = details["quantization"]
+    return Tensor(
+        index=int(details["index"]), dtype=dtype, scale=float(scale), zero_point=int(zero_point)
+    )
 
 
 def scores(interpreter: Interpreter, images: NDArray[np.uint8]) -> NDArray[Any]:
@@ -125,15 +157,39 @@ def scores(interpreter: Interpreter, images: NDArray[np.uint8]) -> NDArray[Any]:
     if images.shape[1:] != interpreter.shape:
         wanted = ", ".join(map(str, interpreter.shape))
         raise DataError(f"images: wanted (n, {wanted}), found {images.shape}")
-    rows = [_one(interpreter.engine, image) for image in images]
+    rows = [_as_scores(_one(interpreter, image), interpreter.output) for image in images]
     return np.stack(rows) if rows else np.empty((0, interpreter.labels), np.uint8)
 
 
-def _one(engine: Any, image: NDArray[np.uint8]) -> NDArray[Any]:
-    given, wanted = engine.get_input_details()[0], engine.get_output_details()[0]
-    engine.set_tensor(given["index"], _as_input(image, given["dtype"])[None])
-    engine.invoke()
-    return _as_scores(engine.get_tensor(wanted["index"])[0], wanted)
+def _one(interpreter: Interpreter, image: NDArray[np.uint8]) -> NDArray[Any]:
+    return answer(interpreter, _as_input(image, interpreter.input.dtype))
+
+
+def answer(interpreter: Interpreter, pixels: NDArray[Any]) -> NDArray[Any]:
+    """What stands at the output, in its own type (labels,), of one input (height, width,
+    channels) in the input's type. Raises DataError where the runtime cannot run the model."""
+    engine = interpreter.engine
+    try:
+        engine.set_tensor(interpreter.input.index, pixels[None])
+        engine.invoke()
+    except (ValueError, RuntimeError) as error:
+        raise DataError(
+            f"model: the runtime cannot run it ({str(error).splitlines()[0]})"
+        ) from error
+    found: NDArray[Any] = engine.get_tensor(interpreter.output.index)[0]
+    return found
+
+
+def dequantized(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float64]:
+    """The numbers that values of `tensor` stand for; exactly n/256 where the scale is 1/256.
+
+    Raises DataError for integers without quantization.
+    """
+    if values.dtype.kind == "f":
+        return values.astype(np.float64)
+    if not tensor.scale > 0:
+        raise DataError("model: an integer output without quantization: what it means is unknown")
+    return (values.astype(np.int64) - tensor.zero_point) * tensor.scale
 
 
 def _as_input(image: NDArray[np.uint8], dtype: Any) -> NDArray[Any]:
@@ -143,17 +199,16 @@ def _as_input(image: NDArray[np.uint8], dtype: Any) -> NDArray[Any]:
     return image.astype(dtype)
 
 
-def _as_scores(values: NDArray[Any], details: Any) -> NDArray[Any]:
+def _as_scores(values: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
     if values.dtype == np.float32:
         return values.copy()
-    scale, zero_point = details["quantization"]
     wanted = {np.dtype(np.uint8): 0, np.dtype(np.int8): -128}.get(values.dtype)
-    if scale != 1 / 256 or zero_point != wanted:
+    if tensor.scale != 1 / 256 or tensor.zero_point != wanted:
         raise DataError(
             f"model: wanted an output in scale 1/256 from zero point {wanted}, found scale "
-            f"{scale} and zero point {zero_point}"
+            f"{tensor.scale} and zero point {tensor.zero_point}"
         )
-    return (values.astype(np.int16) - zero_point).astype(np.uint8)
+    return (values.astype(np.int16) - tensor.zero_point).astype(np.uint8)
 
 
 def as_quanta(values: NDArray[Any]) -> NDArray[np.uint8]:

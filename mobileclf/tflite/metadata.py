@@ -1,38 +1,41 @@
-"""TFLite Metadata in a model file: written with flatbuffers, read back and compared.
+"""TFLite Metadata in a model file: written, read back and described.
 
-The table and field numbers are those of metadata_schema.fbs 1.5 (file identifier M001), for
-which no Python package writes without an old protobuf. Associated files (labels, decision) are
-a zip behind the model's bytes, as that schema's documentation asks, with fixed dates.
+Associated files (labels, decision) are a zip behind the model's bytes, as the documentation of
+the metadata asks, with fixed dates.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
-from flatbuffers import encode, number_types
-from flatbuffers.table import Table
 
 from mobileclf.errors import DataError, ProofError
+from mobileclf.records import Record
 
-from .audit import IDENTIFIER, parse
+from . import graph
+from . import metadata_schema as schema
+from .metadata_schema import floats, member, offsets, table, union
 
-ENTRY = b"TFLITE_METADATA"
-METADATA_IDENTIFIER = b"M001"
+ENTRY = "TFLITE_METADATA"
 MINIMUM_PARSER = "1.0.0"
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 LABELS_FILE = "labels.txt"
 DECISION_FILE = "decision.json"
+LARGEST_FILES = 64 << 20  # bytes of associated files, once unpacked
 
-# Members of the schema's enums and unions that are used here.
-TENSOR_AXIS_LABELS, UNKNOWN_FILE = 2, 0
-IMAGE_PROPERTIES, FEATURE_PROPERTIES = 2, 1
-NORMALIZATION, SCORE_THRESHOLDING = 1, 3
-COLOUR_SPACES = {3: (1, "RGB"), 1: (2, "grey")}  # by channels: RGB or GRAYSCALE, and its name
+CONTENTS = {
+    "FeatureProperties": "feature",
+    "ImageProperties": "image",
+    "BoundingBoxProperties": "bounding box",
+    "AudioProperties": "audio",
+}
+COLOUR_SPACES = {3: ("RGB", "RGB"), 1: ("GRAYSCALE", "grey")}  # by channels: member and its word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +60,17 @@ def write(model: bytes, about: Description, files: Mapping[str, bytes]) -> bytes
 
     Raises ProofError when what was written does not read back.
     """
-    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert import schema_py_generated as litert
 
-    tree = parse(model)
-    buffer, entry = schema.BufferT(), schema.MetadataT()
+    tree = graph.parse(model)
+    buffer, entry = litert.BufferT(), litert.MetadataT()
     buffer.data = list(_metadata(about, list(files)))
-    kept = [m for m in tree.metadata or () if m.name != ENTRY]
-    entry.name, entry.buffer = ENTRY.decode(), len(tree.buffers)
+    kept = [m for m in tree.metadata or () if m.name != ENTRY.encode()]
+    entry.name, entry.buffer = ENTRY, len(tree.buffers)
     tree.buffers.append(buffer)
     tree.metadata = [*kept, entry]
     builder = flatbuffers.Builder(len(model) + 4096)
-    builder.Finish(tree.Pack(builder), file_identifier=IDENTIFIER)
+    builder.Finish(tree.Pack(builder), file_identifier=graph.IDENTIFIER)
     whole = _with_files(bytes(builder.Output()), files)
     got_about, got_files = read(whole)
     if got_about != about or got_files != dict(files):
@@ -77,19 +80,190 @@ def write(model: bytes, about: Description, files: Mapping[str, bytes]) -> bytes
 
 def read(model: bytes) -> tuple[Description, dict[str, bytes]]:
     """The metadata and associated files of a model that `write` made. Raises DataError."""
-    tree = parse(model)
-    found = [entry for entry in tree.metadata or () if bytes(entry.name) == ENTRY]
-    if not found:
+    tree = parsed(model)
+    if tree is None:
         raise DataError("model: wanted TFLite Metadata in it, found none")
-    data = bytes(tree.buffers[found[0].buffer].data)
-    if data[4:8] != METADATA_IDENTIFIER:
-        raise DataError("model: wanted metadata of kind M001, found other bytes")
+    files = associated_files(model)
+    if not files:
+        raise DataError("model: wanted associated files in it, found none")
+    try:
+        about = _description(tree)
+    except (IndexError, KeyError, TypeError) as error:
+        raise DataError("model: wanted metadata as mobileclf writes it, found other") from error
+    return about, files
+
+
+def describe(model: bytes) -> Record | None:
+    """What the metadata in any `.tflite` says, or None without metadata.
+
+    name, description, version, author, license and min_parser_version are texts or None.
+    inputs: name, description, content ("image", "feature", "audio", "bounding box" or None),
+    colour_space (RGB, GRAYSCALE, UNKNOWN or None), size ([width, height] in pixels or None),
+    normalization ({mean, std}, one number each or one a channel, or None), min, max and files
+    (names). outputs: name, description, content, labels (the lines of its label file, or None),
+    score_threshold or None, and files. files: name, type and bytes, None for one that is named
+    but is not in the model. Bytes that are no UTF-8 become U+FFFD, numbers that are not finite
+    None.
+
+    Raises DataError for what is no `.tflite`, or whose metadata or files cannot be read.
+    """
+    tree = parsed(model)
+    if tree is None:
+        return None
+    files = associated_files(model)
+    subgraph: Record = next(iter(tree["subgraph_metadata"] or ()), {})
+    ends = [subgraph.get(f"{end}_tensor_metadata") or [] for end in ("input", "output")]
+    owners = [tree, subgraph, *ends[0], *ends[1]]
+    named = [file for owner in owners for file in owner.get("associated_files") or ()]
+    types = {file["name"]: member("AssociatedFileType", file["type"]) for file in named}
+    texts = ("name", "description", "version", "author", "license", "min_parser_version")
+    return {
+        **{key: tree[key] for key in texts},
+        "inputs": [_input(tensor) for tensor in ends[0]],
+        "outputs": [_output(tensor, files) for tensor in ends[1]],
+        "files": [
+            {
+                "name": name,
+                "type": types.get(name, "UNKNOWN"),
+                "bytes": len(files[name]) if name in files else None,
+            }
+            for name in {**types, **files}
+        ],
+    }
+
+
+def associated_files(model: bytes) -> dict[str, bytes]:
+    """The files packed behind a model's bytes, by name; empty where there are none.
+
+    Raises DataError when they cannot be read or unpack to more than LARGEST_FILES bytes.
+    """
+    if not zipfile.is_zipfile(io.BytesIO(model)):
+        return {}
     try:
         with zipfile.ZipFile(io.BytesIO(model)) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
-    except zipfile.BadZipFile as error:
-        raise DataError("model: wanted associated files in it, found none") from error
-    return _description(data), files
+            size = sum(info.file_size for info in archive.infolist())
+            if size <= LARGEST_FILES:
+                return {info.filename: archive.read(info) for info in archive.infolist()}
+    except Exception as error:  # a broken zip raises whatever zipfile stumbles on
+        # Cut, since zipfile's messages may hold a good part of the file.
+        said = f"{type(error).__name__}: {error}"[:200]
+        raise DataError(f"model: associated files that cannot be read ({said})") from error
+    raise DataError(
+        f"model: wanted associated files of at most {LARGEST_FILES} bytes, found {size}"
+    )
+
+
+def parsed(model: bytes) -> Record | None:
+    """The metadata as nested dicts, as `metadata_schema.read`, or None without metadata.
+
+    Raises DataError.
+    """
+    data = metadata_bytes(model)
+    if data is None:
+        return None
+    return schema.read(data)
+
+
+def metadata_bytes(model: bytes) -> bytes | None:
+    """The metadata's own flatbuffer in a model, or None. Raises DataError for no `.tflite`."""
+    found = graph.read(model)
+    index = found.metadata.get(ENTRY)
+    if index is None:
+        return None
+    place = found.buffers[index]
+    return model[place.start : place.start + place.bytes]
+
+
+def label_lines(data: bytes) -> list[str]:
+    """The labels in a label file, as MediaPipe splits it: a line ends in \\n, \\r\\n or \\r, and
+    one empty line at the end is no label.
+    """
+    lines = re.split("\r\n|\r|\n", data.decode(errors="replace"))
+    for _ in range(2):  # what follows the last line's end, and one empty line
+        if lines and not lines[-1]:
+            lines.pop()
+    return lines
+
+
+def labels_file(tensor: Record) -> str | None:
+    """The name of the label file of an output's metadata, that of its axis before others."""
+    files = tensor["associated_files"] or []
+    for kind in ("TENSOR_AXIS_LABELS", "TENSOR_VALUE_LABELS"):
+        for file in files:
+            if member("AssociatedFileType", file["type"]) == kind and file["name"] is not None:
+                return str(file["name"])
+    return None
+
+
+def units(tensor: Record, options: str) -> list[Record]:
+    """The process units of one kind in a tensor's metadata, in their order.
+
+    options: name of its table. One whose options are left out, or not in TABLES there, is empty.
+    """
+    kinds, found = schema.UNIONS["ProcessUnitOptions"], tensor["process_units"] or ()
+    return [unit["options"] or {} for unit in found if kinds.get(unit["options_type"]) == options]
+
+
+def content_kind(tensor: Record) -> str | None:
+    """What a tensor's metadata says it holds: the name of its table of properties, or None."""
+    content = tensor["content"]
+    return content and schema.UNIONS["ContentProperties"].get(content["content_properties_type"])
+
+
+def _input(tensor: Record) -> Record:
+    kind = content_kind(tensor)
+    image = tensor["content"]["content_properties"] if kind == "ImageProperties" else None
+    size = image and image["default_size"]
+    normals = units(tensor, "NormalizationOptions")
+    stats = tensor["stats"] or {}
+    return {
+        "name": tensor["name"],
+        "description": tensor["description"],
+        "content": kind and CONTENTS[kind],
+        "colour_space": member("ColorSpaceType", image["color_space"]) if image else None,
+        "size": [size["width"], size["height"]] if size else None,
+        "normalization": {end: normals[0].get(end) or [] for end in ("mean", "std")}
+        if normals
+        else None,
+        "min": stats.get("min") or [],
+        "max": stats.get("max") or [],
+        "files": _names(tensor),
+    }
+
+
+def _output(tensor: Record, files: Mapping[str, bytes]) -> Record:
+    kind, labels = content_kind(tensor), labels_file(tensor)
+    thresholds = units(tensor, "ScoreThresholdingOptions")
+    return {
+        "name": tensor["name"],
+        "description": tensor["description"],
+        "content": kind and CONTENTS[kind],
+        "labels": label_lines(files[labels]) if labels and labels in files else None,
+        "score_threshold": thresholds[0].get("global_score_threshold") if thresholds else None,
+        "files": _names(tensor),
+    }
+
+
+def _names(tensor: Record) -> list[str | None]:
+    return [file["name"] for file in tensor["associated_files"] or ()]
+
+
+def _description(tree: Record) -> Description:
+    """The fields of `Description` in metadata that `write` made."""
+    ends = tree["subgraph_metadata"][0]
+    image_in, scores_out = ends["input_tensor_metadata"][0], ends["output_tensor_metadata"][0]
+    image = image_in["content"]["content_properties"]
+    space = member("ColorSpaceType", image["color_space"])
+    thresholds = units(scores_out, "ScoreThresholdingOptions")
+    return Description(
+        name=tree["name"] or "",
+        description=tree["description"] or "",
+        version=tree["version"] or "",
+        author=tree["author"] or "",
+        size=image["default_size"]["width"],
+        channels=next((n for n, (name, _) in COLOUR_SPACES.items() if name == space), 0),
+        minimum_score=thresholds[0]["global_score_threshold"] if thresholds else None,
+    )
 
 
 def _with_files(model: bytes, files: Mapping[str, bytes]) -> bytes:
@@ -101,147 +275,69 @@ def _with_files(model: bytes, files: Mapping[str, bytes]) -> bytes:
     return whole.getvalue()
 
 
-# Writing. A table is its fields by number; offsets are made before the table that holds them.
+# Writing. Offsets are made before the table that holds them.
 
 
 def _metadata(about: Description, files: Sequence[str]) -> bytes:
     b = flatbuffers.Builder(1024)
-    others = [_file(b, name, UNKNOWN_FILE) for name in files if name != LABELS_FILE]
-    labels = _file(b, LABELS_FILE, TENSOR_AXIS_LABELS)
+    others = [_file(b, name, "UNKNOWN") for name in files if name != LABELS_FILE]
+    labels = _file(b, LABELS_FILE, "TENSOR_AXIS_LABELS")
 
-    image_size = _table(b, {0: ("u32", about.size), 1: ("u32", about.size)})
-    colour_space, colour = COLOUR_SPACES[about.channels]
-    image = _table(b, {0: ("i8", colour_space), 1: ("offset", image_size)})
-    content = _table(b, {0: ("u8", IMAGE_PROPERTIES), 1: ("offset", image)})
+    image_size = table(b, "ImageSize", width=about.size, height=about.size)
+    space, colour = COLOUR_SPACES[about.channels]
+    number = schema.ENUMS["ColorSpaceType"].index(space)
+    image = table(b, "ImageProperties", color_space=number, default_size=image_size)
+    content = union(b, "Content", "content_properties", "ImageProperties", image)
     # The model takes the photo's bytes: mean 0 and deviation 1 leave them alone.
-    normal = _table(b, {0: ("offset", _floats(b, [0.0])), 1: ("offset", _floats(b, [1.0]))})
-    unit = _table(b, {0: ("u8", NORMALIZATION), 1: ("offset", normal)})
-    stats = _table(b, {0: ("offset", _floats(b, [255.0])), 1: ("offset", _floats(b, [0.0]))})
-    image_in = _table(
+    normal = table(b, "NormalizationOptions", mean=floats(b, [0.0]), std=floats(b, [1.0]))
+    unit = union(b, "ProcessUnit", "options", "NormalizationOptions", normal)
+    stats = table(b, "Stats", max=floats(b, [255.0]), min=floats(b, [0.0]))
+    image_in = table(
         b,
-        {
-            0: ("offset", b.CreateString("image")),
-            1: ("offset", b.CreateString(f"{colour} photo, the whole picture at this size")),
-            3: ("offset", content),
-            4: ("offset", _offsets(b, [unit])),
-            5: ("offset", stats),
-        },
+        "TensorMetadata",
+        name=b.CreateString("image"),
+        description=b.CreateString(f"{colour} photo, the whole picture at this size"),
+        content=content,
+        process_units=offsets(b, [unit]),
+        stats=stats,
     )
-    features = _table(b, {})
-    content = _table(b, {0: ("u8", FEATURE_PROPERTIES), 1: ("offset", features)})
-    stats = _table(b, {0: ("offset", _floats(b, [1.0])), 1: ("offset", _floats(b, [0.0]))})
-    fields: dict[int, tuple[str, Any]] = {
-        0: ("offset", b.CreateString("probability")),
-        1: ("offset", b.CreateString("one probability for each label")),
-        3: ("offset", content),
-        5: ("offset", stats),
-        6: ("offset", _offsets(b, [labels])),
+    features = table(b, "FeatureProperties")
+    content = union(b, "Content", "content_properties", "FeatureProperties", features)
+    stats = table(b, "Stats", max=floats(b, [1.0]), min=floats(b, [0.0]))
+    fields = {
+        "name": b.CreateString("probability"),
+        "description": b.CreateString("one probability for each label"),
+        "content": content,
+        "stats": stats,
+        "associated_files": offsets(b, [labels]),
     }
     if about.minimum_score is not None:
-        threshold = _table(b, {0: ("f32", about.minimum_score)})
-        unit = _table(b, {0: ("u8", SCORE_THRESHOLDING), 1: ("offset", threshold)})
-        fields[4] = ("offset", _offsets(b, [unit]))
-    scores_out = _table(b, fields)
-    graph = _table(
-        b, {2: ("offset", _offsets(b, [image_in])), 3: ("offset", _offsets(b, [scores_out]))}
-    )
-    root = _table(
+        minimum = about.minimum_score
+        threshold = table(b, "ScoreThresholdingOptions", global_score_threshold=minimum)
+        unit = union(b, "ProcessUnit", "options", "ScoreThresholdingOptions", threshold)
+        fields["process_units"] = offsets(b, [unit])
+    scores_out = table(b, "TensorMetadata", **fields)
+    ends = table(
         b,
-        {
-            0: ("offset", b.CreateString(about.name)),
-            1: ("offset", b.CreateString(about.description)),
-            2: ("offset", b.CreateString(about.version)),
-            3: ("offset", _offsets(b, [graph])),
-            4: ("offset", b.CreateString(about.author)),
-            6: ("offset", _offsets(b, others)),
-            7: ("offset", b.CreateString(MINIMUM_PARSER)),
-        },
+        "SubGraphMetadata",
+        input_tensor_metadata=offsets(b, [image_in]),
+        output_tensor_metadata=offsets(b, [scores_out]),
     )
-    b.Finish(root, file_identifier=METADATA_IDENTIFIER)
+    root = table(
+        b,
+        "ModelMetadata",
+        name=b.CreateString(about.name),
+        description=b.CreateString(about.description),
+        version=b.CreateString(about.version),
+        subgraph_metadata=offsets(b, [ends]),
+        author=b.CreateString(about.author),
+        associated_files=offsets(b, others),
+        min_parser_version=b.CreateString(MINIMUM_PARSER),
+    )
+    b.Finish(root, file_identifier=schema.IDENTIFIER)
     return bytes(b.Output())
 
 
-def _file(b: Any, name: str, kind: int) -> int:
-    return _table(b, {0: ("offset", b.CreateString(name)), 2: ("i8", kind)})
-
-
-def _table(b: Any, fields: Mapping[int, tuple[str, Any]]) -> int:
-    prepend = {
-        "offset": b.PrependUOffsetTRelativeSlot,
-        "u8": b.PrependUint8Slot,
-        "i8": b.PrependInt8Slot,
-        "u32": b.PrependUint32Slot,
-        "f32": b.PrependFloat32Slot,
-    }
-    b.StartObject(max(fields, default=-1) + 1)
-    for slot, (kind, value) in fields.items():
-        prepend[kind](slot, value, 0)
-    return int(b.EndObject())
-
-
-def _offsets(b: Any, offsets: Sequence[int]) -> int:
-    b.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        b.PrependUOffsetTRelative(offset)
-    return int(b.EndVector())
-
-
-def _floats(b: Any, values: Sequence[float]) -> int:
-    b.StartVector(4, len(values), 4)
-    for value in reversed(values):
-        b.PrependFloat32(value)
-    return int(b.EndVector())
-
-
-# Reading back the fields of `Description`.
-
-
-def _description(data: bytes) -> Description:
-    root = Table(data, encode.Get(number_types.UOffsetTFlags.packer_type, data, 0))
-    graph = _items(root, 3)[0]
-    image_in, scores_out = _items(graph, 2)[0], _items(graph, 3)[0]
-    image = _sub(_sub(image_in, 3), 1)
-    colour_space = _number(image, 0, number_types.Int8Flags)
-    units = _items(scores_out, 4)
-    minimum = None
-    if units and _number(units[0], 0, number_types.Uint8Flags) == SCORE_THRESHOLDING:
-        minimum = float(_number(_sub(units[0], 1), 0, number_types.Float32Flags))
-    return Description(
-        name=_text(root, 0),
-        description=_text(root, 1),
-        version=_text(root, 2),
-        author=_text(root, 4),
-        size=int(_number(_sub(image, 1), 0, number_types.Uint32Flags)),
-        channels=next((n for n, (c, _) in COLOUR_SPACES.items() if c == colour_space), 0),
-        minimum_score=minimum,
-    )
-
-
-def _at(table: Table, slot: int) -> int:
-    offset = int(table.Offset(4 + 2 * slot))
-    return offset + table.Pos if offset else 0
-
-
-def _number(table: Table, slot: int, kind: Any) -> Any:
-    place = _at(table, slot)
-    return table.Get(kind, place) if place else 0
-
-
-def _text(table: Table, slot: int) -> str:
-    place = _at(table, slot)
-    return bytes(table.String(place)).decode() if place else ""
-
-
-def _sub(table: Table, slot: int) -> Table:
-    return Table(table.Bytes, table.Indirect(_at(table, slot)))
-
-
-def _items(table: Table, slot: int) -> list[Table]:
-    place = _at(table, slot)
-    if not place:
-        return []
-    offset = place - table.Pos
-    start = table.Vector(offset)
-    return [
-        Table(table.Bytes, table.Indirect(start + 4 * i)) for i in range(table.VectorLen(offset))
-    ]
+def _file(b: Any, name: str, kind: str) -> int:
+    number = schema.ENUMS["AssociatedFileType"].index(kind)
+    return table(b, "AssociatedFile", name=b.CreateString(name), type=number)

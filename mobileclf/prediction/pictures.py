@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError, UsageError
-from .images.load import ImageSpec, load
-from .source.image_csv import IdRow, read_rows
-from .source.index import PHOTO_ENDINGS
-from .source.store import FolderStore, Store, open_store
-from .source.tables import is_table
+from mobileclf.errors import DataError, UsageError
+from mobileclf.images.load import ImageSpec, load
+from mobileclf.source.image_csv import IdRow, read_rows
+from mobileclf.source.index import PHOTO_ENDINGS
+from mobileclf.source.store import FolderStore, Store, open_store
+from mobileclf.source.tables import is_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +114,16 @@ def load_picture(
 ) -> NDArray[np.uint8] | str:
     """The model's input, uint8 (height, width, channels), or why there is none."""
     try:
-        if picture.problem:
-            raise DataError(picture.problem)
-        if picture.store is None:
-            file = Path(picture.name)
-            return load(FolderStore(file.parent).read(file.name), spec)
-        return load(stores[picture.store].read(picture.name), spec)
+        return load(read_picture(stores, picture), spec)
     except DataError as error:
         return f"{picture.path}: {error}"
+
+
+def read_picture(stores: Sequence[Store], picture: Picture) -> bytes:
+    """The bytes of its file. Raises DataError."""
+    if picture.problem:
+        raise DataError(picture.problem)
+    if picture.store is None:
+        file = Path(picture.name)
+        return FolderStore(file.parent).read(file.name)
+    return stores[picture.store].read(picture.name)

@@ -1,0 +1,313 @@
+"""A model that someone has, as `predict` uses it: a bundle, a run, any `.tflite`, any `.keras`.
+
+Labels, preprocessing and decision come from what the model is delivered with, or from the person,
+and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileclf import bundles, progress
+from mobileclf.decision import Classes, Decision, decision_file
+from mobileclf.errors import DataError, UsageError
+from mobileclf.images import preprocess
+from mobileclf.images.load import ImageSpec
+from mobileclf.images.preprocess import BYTES, Preprocess
+from mobileclf.records import Record
+from mobileclf.wording import counted
+
+from .labels import check_count, labels_of, read_labels
+from .run_model import CONVERTED, DATA, TRAINED, Rule, RunModel, model_of, run_of
+
+# Images (n, height, width, channels) uint8 to outputs (n, labels) float64, for one thread.
+Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+
+TFLITE_MAGIC = b"TFL3"
+KERAS_BATCH = 32
+NOT_READ = {
+    ".h5": "a Keras h5 file, which is not read yet; load it in Keras and save it as .keras",
+    ".hdf5": "a Keras h5 file, which is not read yet; load it in Keras and save it as .keras",
+    ".pb": "a TensorFlow graph, which is not read yet; convert it to .tflite",
+    ".onnx": "an ONNX model, which is not read yet; convert it to .tflite",
+    ".pt": "a PyTorch model, which is not read yet; convert it to .tflite",
+    ".pth": "a PyTorch model, which is not read yet; convert it to .tflite",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A model that is ready to label pictures.
+
+    labels: one an output. rule: None where the model comes with no decision. scorer: opens one
+    for one thread. batch: pictures that it takes at once; over 1 there should be one scorer
+    alone, which uses all cores. step: of the output's own grid, 0 where it has none. about: one
+    line on where labels and preprocessing come from, empty for a bundle.
+    """
+
+    labels: tuple[str, ...]
+    spec: ImageSpec
+    rule: Rule | None
+    scorer: Callable[[], Scorer]
+    batch: int = 1
+    step: float = 0.0
+    about: str = ""
+
+
+def open_classifier(
+    model: Path, *, labels: Path | None = None, how: str | None = None
+) -> Classifier:
+    """The model at `model`: a bundle's or a run's folder, or a file.
+
+    labels: a file, one label a line in the order of the outputs. how: as `preprocess_of` reads
+    it. Both only where the model has none of its own or others are wanted; a bundle and a run
+    have theirs. Raises UsageError where they are missing or out of place, and DataError.
+    """
+    chosen = preprocess.preprocess_of(how) if how is not None else None
+    if model.is_dir():
+        if (model / "bundle.json").exists():
+            _refuse_options("a bundle", labels, how)
+            return _of_bundle(model)
+        if (model / "saved_model.pb").exists():
+            raise DataError(
+                f"{model}: a SavedModel, which is not read yet; convert it to .tflite, or save it "
+                "as .keras"
+            )
+        if not (model / TRAINED).exists():
+            raise DataError(
+                f"{model}: wanted a bundle (a folder with bundle.json), a run (with {TRAINED}), "
+                "or a .tflite or .keras file; found another folder"
+            )
+        model = model / model_of(model)
+    if not model.is_file():
+        raise DataError(
+            f"{model}: wanted a bundle or run folder, or a .tflite or .keras file; found nothing "
+            "there"
+        )
+    data = _read(model)
+    if data[4:8] == TFLITE_MAGIC or model.suffix.lower() == ".tflite":
+        kind, record = _of_tflite, CONVERTED
+    elif _is_keras(model):
+        kind, record = _of_keras, TRAINED
+    else:
+        found = NOT_READ.get(model.suffix.lower(), "another file")
+        raise DataError(f"{model}: wanted a .tflite or .keras file; found {found}")
+    if run := run_of(model, data, record):
+        _refuse_options("a model of a run", labels, how)
+    given = read_labels(labels) if labels is not None else None
+    try:
+        return kind(model, data, run, given, chosen)
+    except DataError as error:
+        raise DataError(f"{model}: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{model}: {error}") from error
+
+
+def _refuse_options(what: str, labels: Path | None, how: str | None) -> None:
+    for flag, value in {"--labels": labels, "--preprocess": how}.items():
+        if value is not None:
+            raise UsageError(f"{flag} {value}: {what} has its own; leave it out")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _of_bundle(folder: Path) -> Classifier:
+    model, judge, step = bundles.proven(folder)
+    return Classifier(
+        labels=judge.classes.labels,
+        spec=judge.spec,
+        rule=Rule(classes=judge.classes, decision=judge.decision),
+        scorer=partial(_tflite_scorer, model, BYTES),
+        step=step,
+    )
+
+
+# .tflite
+
+
+def _of_tflite(
+    model: Path,
+    data: bytes,
+    run: RunModel | None,
+    given: tuple[str, ...] | None,
+    how: Preprocess | None,
+) -> Classifier:
+    from mobileclf.tflite import metadata
+    from mobileclf.tflite.interpreter import open_interpreter
+
+    opened = open_interpreter(data)
+    height, width, channels = opened.shape
+    if run is not None:
+        check_count(run.labels, opened.labels, DATA)
+        labels, rule, how, said = run.labels, run.rule, BYTES, run.note
+    else:
+        described = metadata.describe(data)
+        files = metadata.associated_files(data)
+        rule = _rule_inside(files.get(metadata.DECISION_FILE))
+        classes = rule.classes if rule is not None else None
+        labels, said = labels_of(opened.labels, given, classes, described, files)
+        said += "; decision in it" if rule is not None else ""
+        how = _preprocess_of(described, opened.input, how)
+    # Before any picture: what does not fit is said once.
+    preprocess.encoder(how, **_ends(opened.input), channels=channels)
+    return Classifier(
+        labels=labels,
+        spec=ImageSpec(width=width, height=height, channels=channels),
+        rule=rule,
+        scorer=partial(_tflite_scorer, data, how),
+        step=opened.output.scale,
+        about=f"{width} x {height} x {channels}, {counted(len(labels), 'label')}: {said}; pixels "
+        f"as {how.name}",
+    )
+
+
+def _ends(tensor: Any) -> dict[str, Any]:
+    return {"dtype": tensor.dtype, "scale": tensor.scale, "zero_point": tensor.zero_point}
+
+
+def _tflite_scorer(model: bytes, how: Preprocess) -> Scorer:
+    from mobileclf.tflite.interpreter import answer, dequantized, open_interpreter
+
+    opened = open_interpreter(model)
+    encode = preprocess.encoder(how, **_ends(opened.input), channels=opened.shape[2])
+
+    def score(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        answers = [answer(opened, encode(image)) for image in images]
+        return dequantized(np.stack(answers), opened.output)
+
+    return score
+
+
+def _rule_inside(data: bytes | None) -> Rule | None:
+    """The decision that a bundle's model carries."""
+    if data is None:
+        return None
+    try:
+        record = json.loads(data)
+        classes = Classes.from_record(record)
+        decision = Decision.from_record(record["decision"], purpose=record["purpose"])
+    except (ValueError, KeyError, TypeError, DataError) as error:
+        raise DataError(f"decision.json in it is not one of mobileclf's ({error})") from error
+    if decision_file(classes, decision) != data:
+        raise DataError("decision.json in it was changed by hand; export it again")
+    return Rule(classes=classes, decision=decision)
+
+
+def _preprocess_of(described: Record | None, tensor: Any, chosen: Preprocess | None) -> Preprocess:
+    """What is chosen, or what the metadata says, or the tensor itself where its own grid is the
+    bytes: real values 0..255 in steps of 1. Nothing else says how bytes become its values. Raises
+    UsageError."""
+    ends = described["inputs"] if described is not None else []
+    normalization = ends[0]["normalization"] if ends else None
+    own = preprocess.from_metadata(normalization) if normalization else None
+    if chosen is not None:
+        if own and not chosen.raw and (chosen.mean, chosen.std) != (own.mean, own.std):
+            progress.warn(
+                f"--preprocess {chosen.name} is used, though {own.name} say something else"
+            )
+        return chosen
+    if own is not None:
+        return own
+    if tensor.dtype == np.float32:
+        raise UsageError(
+            "wanted to know how pixels become its float32 input, and nothing in it says so; give "
+            f"--preprocess: {preprocess.WANTED}"
+        )
+    low, high = preprocess.holds(tensor.dtype, tensor.scale, tensor.zero_point)
+    if (low, high) == (0.0, 255.0):
+        return BYTES
+    raise UsageError(
+        f"wanted to know how pixels become its {tensor.dtype} input, which holds {low:.4g} to "
+        f"{high:.4g}, and nothing in it says so; give --preprocess: raw (the bytes, as TFLite's "
+        f"task libraries feed it) or what it was trained with: {preprocess.WANTED}"
+    )
+
+
+# .keras
+
+
+def _is_keras(path: Path) -> bool:
+    if path.suffix.lower() == ".keras":
+        return True
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return {"config.json", "model.weights.h5"} <= set(archive.namelist())
+
+
+def _of_keras(
+    model: Path,
+    data: bytes,
+    run: RunModel | None,
+    given: tuple[str, ...] | None,
+    how: Preprocess | None,
+) -> Classifier:
+    from mobileclf.models import keras_file
+
+    if not zipfile.is_zipfile(model):
+        raise DataError("wanted a .keras file of Keras 3 (a zip), found other bytes")
+    try:
+        network = keras_file.load(model)
+    except Exception as error:  # Keras has no base class for what it raises on a strange file
+        raise DataError(_why_not(error)) from error
+    ins, outs = _shapes(network.inputs), _shapes(network.outputs)
+    if len(ins) != 1 or len(outs) != 1 or len(ins[0]) != 4 or len(outs[0]) != 2:
+        raise DataError(
+            f"wanted one input of (n, height, width, 3 or 1) and one output of (n, labels), found "
+            f"{', '.join(map(str, ins))} and {', '.join(map(str, outs))}"
+        )
+    (_, height, width, channels), (_, outputs) = ins[0], outs[0]
+    if height is None or width is None or outputs is None or channels not in (1, 3):
+        raise DataError(
+            f"wanted an input of (n, height, width, 3 or 1) with a fixed size, found {ins[0]}"
+        )
+    if run is not None:
+        labels, rule, how, said = run.labels, run.rule, BYTES, run.note
+        check_count(labels, outputs, DATA)
+    else:
+        labels, said = labels_of(outputs, given, None, None, {})
+        rule = None
+        if how is None:
+            raise UsageError(
+                "wanted to know how pixels become its input, and nothing in it says so; give "
+                f"--preprocess: {preprocess.WANTED} (0..255 where the model rescales itself)"
+            )
+    encode = preprocess.encoder(how, dtype=np.float32, scale=0, zero_point=0, channels=channels)
+
+    def score(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return np.asarray(network(encode(images), training=False)).astype(np.float64)
+
+    return Classifier(
+        labels=labels,
+        spec=ImageSpec(width=width, height=height, channels=channels),
+        rule=rule,
+        scorer=lambda: score,
+        batch=KERAS_BATCH,
+        about=f"{width} x {height} x {channels}, {counted(len(labels), 'label')}: {said}; pixels "
+        f"as {how.name}",
+    )
+
+
+def _why_not(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    if "safe_mode" in words or "Lambda" in words or "deserializ" in words and "unsafe" in words:
+        return "it holds code of its own (a Lambda layer), which is never run from a file"
+    return f"Keras cannot load it in safe mode ({words[:200]})"
+
+
+def _shapes(ends: Sequence[Any]) -> list[tuple[int | None, ...]]:
+    return [tuple(end.shape) for end in ends]

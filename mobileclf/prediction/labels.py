@@ -1,0 +1,109 @@
+"""The labels of a model that someone has: from the model, or from a file, never invented."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mobileclf import progress
+from mobileclf.decision import Classes
+from mobileclf.errors import DataError, UsageError
+from mobileclf.records import Record
+from mobileclf.wording import counted
+
+
+def labels_of(
+    outputs: int,
+    given: tuple[str, ...] | None,
+    classes: Classes | None,
+    described: Record | None,
+    files: Mapping[str, bytes],
+) -> tuple[tuple[str, ...], str]:
+    """The labels and where they come from.
+
+    outputs: how many the model has. given: of --labels. classes: of the decision in it, which
+    must be for these very labels. described, files: metadata and associated files. Raises
+    UsageError where there are none, and DataError.
+    """
+    own, where = _labels_inside(outputs, described, files)
+    if given is not None:
+        check_count(given, outputs, "--labels")
+        if own is not None and own != given and classes is None:
+            differ = sum(a != b for a, b in zip(own, given, strict=True))
+            progress.warn(
+                f"--labels: {differ} of {outputs} labels are not those in the model; "
+                "those of --labels are used"
+            )
+    labels, said = (given, "--labels") if given is not None else (own, where)
+    if labels is None:
+        raise UsageError(
+            f"wanted labels for its {counted(outputs, 'output')}, found {where}; give --labels "
+            "FILE, one a line in the order of the outputs"
+        )
+    if classes is not None and classes.labels != labels:
+        raise DataError(
+            f"wanted the labels of its decision.json ({', '.join(classes.labels)}), found "
+            f"others in {said} ({', '.join(labels)}); its decision holds for those alone"
+        )
+    if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
+        more = f" and {len(twice) - 1} others" if twice[1:] else ""
+        progress.warn(
+            f"{said}: more than one output is called {twice[0]!r}{more}; their scores cannot be "
+            "told apart by name"
+        )
+    return labels, said
+
+
+def _labels_inside(
+    outputs: int, described: Record | None, files: Mapping[str, bytes]
+) -> tuple[tuple[str, ...] | None, str]:
+    """The labels in the model and their place, or None and what was found."""
+    ends = described["outputs"] if described is not None else []
+    listed = ends[0]["labels"] if ends else None
+    if listed:
+        if len(listed) == outputs:
+            return tuple(listed), "its metadata"
+        return None, f"{len(listed)} in its metadata"
+    fitting = {}
+    for name, data in files.items():
+        try:
+            lines = tuple(_lines(data))
+        except UnicodeDecodeError:
+            continue
+        if len(lines) == outputs and all(lines):
+            fitting[name] = lines
+    if len(fitting) == 1:
+        ((name, lines),) = fitting.items()
+        return lines, f"{name} in it"
+    if fitting:
+        return None, f"{len(fitting)} files in it with so many lines ({', '.join(fitting)})"
+    return None, "no file in it with so many lines" if files else "none in it"
+
+
+def check_count(labels: Sequence[str], outputs: int, where: str) -> None:
+    if len(labels) != outputs:
+        raise DataError(
+            f"wanted {outputs} labels, one for each output, found {len(labels)} in {where}; "
+            "give those of this model with --labels"
+        )
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """One label a line, UTF-8. Raises DataError."""
+    try:
+        labels = _lines(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"--labels {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"--labels {path}: wanted UTF-8 text, found other bytes") from error
+    if "" in labels:
+        raise DataError(
+            f"--labels {path}: wanted a label a line, found line {labels.index('') + 1} empty"
+        )
+    return tuple(labels)
+
+
+def _lines(data: bytes) -> list[str]:
+    """Lines without the space around them; empty ones at the end are none."""
+    lines = [line.strip() for line in data.decode("utf-8-sig").rstrip().split("\n")]
+    return lines if lines != [""] else []

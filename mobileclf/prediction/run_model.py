@@ -1,0 +1,105 @@
+"""A model in a run's folder: its labels, input and decision are in the records beside it.
+
+Everything is held against the hashes of those records: a file that was changed, or a record of an
+earlier model, is not taken for the run's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileclf.decision import Classes, Decision
+from mobileclf.errors import DataError
+from mobileclf.records import Record, read_json, sha256_bytes, sha256_file
+
+TRAINED, CONVERTED, SELECTED, SCORED, DECIDED, DATA = (
+    "train.json", "convert.json", "selection.json", "metrics.json", "threshold.json",
+    "dataset.json",
+)  # fmt: skip
+KERAS_MODEL = "model.keras"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What turns outputs into a verdict, and for which labels."""
+
+    classes: Classes
+    decision: Decision
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunModel:
+    """What a run says of a model of its own. note: which decision is used, or why none."""
+
+    labels: tuple[str, ...]
+    rule: Rule | None
+    note: str
+
+
+def model_of(run: Path) -> str:
+    """The file that ships, once there is one; before that the trained model."""
+    if (run / SELECTED).exists() and (run / CONVERTED).exists():
+        selected = read_json(run / SELECTED).get("selected")
+        for entry in read_json(run / CONVERTED).get("candidates", ()):
+            if entry["candidate"] == selected:
+                return str(entry["file"])
+    return KERAS_MODEL
+
+
+def run_of(model: Path, data: bytes, record: str) -> RunModel | None:
+    """What the run that made `model` says of it; None where no record beside it names the file.
+
+    Raises DataError where the file or the labels are not those of the run's record.
+    """
+    folder = model.parent
+    if not (folder / record).is_file() or not (folder / DATA).is_file():
+        return None
+    made = read_json(folder / record)
+    digest = made.get("outputs", {}).get(model.name)
+    if digest is None:
+        return None
+    if sha256_bytes(data) != digest:
+        raise DataError(
+            f"{model}: wanted sha256 {digest} as in {record}, found {sha256_bytes(data)}; the "
+            "file was changed after it was made: run the stage again, or move it out of the run"
+        )
+    _check_read(folder, record, made, DATA)
+    labels = tuple(row["label"] for row in read_json(folder / DATA)["labels"])
+    rule, note = _rule_of_run(folder)
+    if rule is not None and rule.classes.labels != labels:
+        raise DataError(
+            f"{folder / DECIDED}: wanted the labels of {DATA}, found others; run threshold again"
+        )
+    return RunModel(labels=labels, rule=rule, note=note)
+
+
+def _check_read(folder: Path, name: str, record: Record, read: str) -> None:
+    """`read` is still what the stage of `record` read."""
+    wanted = record.get("inputs", {}).get("files", {}).get(read)
+    found = sha256_file(folder / read) if (folder / read).is_file() else None
+    if wanted != found:
+        raise DataError(
+            f"{folder / name}: wanted {read} as it was when this was made ({wanted}), found "
+            f"{found or 'none'}; bring the run up to date with `mobileclf export`"
+        )
+
+
+def _rule_of_run(folder: Path) -> tuple[Rule | None, str]:
+    """The run's decision, or None and why: it must have been chosen on this very model."""
+    if not (folder / DECIDED).is_file():
+        return None, f"no verdicts, as there is no {DECIDED} yet"
+    record = read_json(folder / DECIDED)
+    try:
+        _check_read(folder, DECIDED, record, SCORED)
+        _check_read(folder, DECIDED, record, DATA)
+        for name in (KERAS_MODEL, CONVERTED):
+            _check_read(folder, SCORED, read_json(folder / SCORED), name)
+    except DataError:
+        return None, f"no verdicts, as {DECIDED} is of an earlier model"
+    try:
+        classes = Classes.from_record(record["classes"])
+        decision = Decision.from_record(record["decision"], purpose=record["purpose"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder / DECIDED}: wanted the key {error}, found none") from error
+    return Rule(classes=classes, decision=decision), f"decision of {DECIDED}"
