@@ -33,22 +33,24 @@ import mobileclf
 PLAIN = """
 import json
 import numpy as np
-from PIL import Image, ImageOps
 from ai_edge_litert.interpreter import Interpreter
+from PIL import Image, ImageOps
 
 about = json.load(open(f"{bundle}/bundle.json", encoding="utf-8"))
-width, height = about["input"]["width"], about["input"]["height"]
+size = about["input"]["width"], about["input"]["height"]
 photo = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-photo = photo.resize((width, photo.height), Image.BILINEAR).resize((width, height), Image.BILINEAR)
+photo = photo.resize((size[0], photo.height), Image.BILINEAR).resize(size, Image.BILINEAR)
 model = Interpreter(f"{bundle}/model.tflite")
 model.allocate_tensors()
 model.set_tensor(model.get_input_details()[0]["index"], np.asarray(photo)[None])
 model.invoke()
 scores = model.get_tensor(model.get_output_details()[0]["index"])[0]  # 256 is probability 1
-labels, rule = about["labels"], about["decision"]
-group = sum(int(q) for q, row in zip(scores, labels) if row["group"] == rule["group"])
-harmful = group >= rule["threshold_q"]
-print(labels[scores.argmax()]["label"], scores.max() / 256, rule["group"], harmful)
+label = about["labels"][scores.argmax()]["label"]
+
+group, least = about["decision"]["group"], about["decision"]["threshold_q"]
+members = [row["group"] == group for row in about["labels"]]
+harmful = scores[members].sum(dtype=int) >= least
+print(label, scores.max() / 256, group, harmful)
 """
 MEDIAPIPE = """
 import json, sys
@@ -89,7 +91,7 @@ def plain(bundle: Path, path: Path) -> tuple[Scores, Any, tuple[Any, ...]]:
         "print": lambda *said: printed.append(said),
     }
     exec(compile(PLAIN, "PLAIN", "exec"), names)
-    labels = [row["label"] for row in names["labels"]]
+    labels = [row["label"] for row in names["about"]["labels"]]
     scores = {label: int(q) / 256 for label, q in zip(labels, names["scores"], strict=True)}
     return scores, np.asarray(names["photo"]), printed[0]
 

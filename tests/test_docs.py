@@ -10,6 +10,7 @@ import pytest
 from typer.main import get_command
 
 import mobileclf
+from benchmarks.agreement import PLAIN
 from mobileclf import cli, errors, pipeline
 from mobileclf.config import FORMS, OPTIONS, option_name
 from mobileclf.images import checks, duplicates
@@ -87,6 +88,10 @@ def test_the_benchmarks_in_the_docs_exist_with_their_flags() -> None:
         text = (ROOT / "benchmarks" / script).read_text()
         for flag in re.findall(r"--[a-z-]+", flags):
             assert f'"{flag}"' in text, (script, flag)
+
+
+def test_the_lines_in_readme_are_those_that_the_benchmark_runs() -> None:
+    assert f"```python\n{PLAIN.lstrip()}```" in README
 
 
 def test_the_flags_of_a_command_are_the_settings_names() -> None:

@@ -1,8 +1,9 @@
 """What MediaPipe Tasks and Android Studio make of a `.tflite`, and why they refuse one.
 
 MediaPipe Tasks: the rules of its ImageClassifier (image_tensor_specs.cc, image_preprocessing_
-graph.cc, classification_postprocessing_graph.cc, metadata_extractor.cc), each of which
-benchmarks/mediapipe_accepts.py tries on MediaPipe itself, with models that keep and break it.
+graph.cc, classification_postprocessing_graph.cc, metadata_extractor.cc), which
+benchmarks/mediapipe_accepts.py tries on MediaPipe itself, with models that keep and break them.
+Metadata that makes it follow a null pointer, so that it crashes in some runs, is refused here.
 A model is accepted when the classifier can be made from it and classifies a picture.
 
 Android Studio: the rules of ML Model Binding by its source, not tried here (ModelVerifier and
