@@ -16,8 +16,9 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
-from mobileclf.benchmark import machine
-from mobileclf.benchmark.bench import SECONDS, bench
+from mobileclf import cores
+from mobileclf.benchmark import SECONDS, machine
+from mobileclf.benchmark.bench import bench
 from mobileclf.records import Record
 
 MOST = 0.10
@@ -74,7 +75,7 @@ def main() -> int:
         for loop in loops:
             loop.kill()
             loop.wait()
-    print(f"{machine.description()['cpu']}, {len(machine.cores())} cores, {given.busy} kept busy")
+    print(f"{machine.description()['cpu']}, {cores.usable()} cores, {given.busy} kept busy")
     print(
         "| runtime | kernels | threads | ratios | ms of the second | rounds | differ by | verdict |"
     )

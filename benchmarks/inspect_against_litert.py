@@ -16,6 +16,7 @@ import ctypes
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -84,12 +85,15 @@ def compare_delegates(model: Path) -> bool:
 
 def compare_releases() -> bool:
     """Whether the table of releases is TensorFlow's, for every operator and version."""
-    import tensorflow as tf
     from ai_edge_litert import schema_py_generated as schema
 
     from mobileclf.tflite.runtime_versions import first_release
 
-    library = Path(tf.__file__).parent / "libtensorflow_cc.so.2"
+    # Without an import of TensorFlow, which takes longer than all that is asked.
+    package = find_spec("tensorflow")
+    if package is None or package.origin is None:
+        sys.exit(cannot("wanted TensorFlow, found none"))
+    library = Path(package.origin).parent / "libtensorflow_cc.so.2"
     _, symbol = address(library, RELEASE, "-D", "--defined-only")
     ask = getattr(ctypes.CDLL(str(library)), symbol)
     ask.restype, ask.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
@@ -97,15 +101,16 @@ def compare_releases() -> bool:
     for name, code in vars(schema.BuiltinOperator).items():
         if name.startswith("_"):
             continue
-        for version in range(MOST_VERSIONS):
+        for number in range(MOST_VERSIONS):
             # The result is a std::string: where its characters are, and how many.
             text = (ctypes.c_uint64 * 8)()
-            ask(ctypes.addressof(text), code, version)
+            ask(ctypes.addressof(text), code, number)
             theirs = ctypes.string_at(text[0], text[1]).decode() or None
             known += theirs is not None
-            if theirs != first_release(name, version):
-                different.append((name, version, theirs, first_release(name, version)))
-    print(f"TensorFlow {tf.__version__} knows {known} versions of operators; other: {different}")
+            if theirs != first_release(name, number):
+                different.append((name, number, theirs, first_release(name, number)))
+    release = version("tensorflow")
+    print(f"TensorFlow {release} knows {known} versions of operators; other: {different}")
     return not different
 
 

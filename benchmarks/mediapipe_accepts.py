@@ -8,7 +8,7 @@ requirements are not this tool's. Each of the models of tests/variants.py, and e
 - given to its ImageClassifier, which takes it (and classifies a picture) or does not, and to
   `mobileclf.tflite.acceptance.accepted_by`: one line for each;
 - read by the code that flatc generated from metadata_schema.fbs, which lies in MediaPipe's wheel:
-  the values must be those of `mobileclf.tflite.metadata.parsed`, and its slots, types and enums
+  the values must be those of `mobileclf.tflite.metadata.opened`, and its slots, types and enums
   those of `schema.TABLES`, `UNIONS` and `ENUMS`.
 
 Exits 1 on any difference, but for what MediaPipe itself leaves to chance (EITHER).
@@ -164,7 +164,7 @@ def main() -> None:
         for i, (name, model) in enumerate(models.items()):
             paths.append(Path(folder) / f"{i}.tflite")
             paths[-1].write_bytes(model)
-            if (tree := metadata.parsed(model)) is not None:
+            if (tree := metadata.opened(model).about) is not None:
                 blobs.append(Path(folder) / f"{i}.metadata")
                 blobs[-1].write_bytes(metadata.metadata_bytes(model) or b"")
                 trees.append((name, tree))

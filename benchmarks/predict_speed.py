@@ -7,14 +7,15 @@ thread for each core, as a single-threaded one for each core, and as pairs of th
 fastest of a round is its limit. Each round measures, one after the other: that, `predict` itself
 (its checks and the opening of the model taken off, since they do not grow with the photos),
 decoding, and decoding with resizing, both in the same threads. Prints images a second, and the
-ratios with their spread over the rounds.
+ratios with their interval over the rounds. Exits with 1 where the middle ratio of `predict` to its
+limit is under `--least`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from mobileclf import bundles
+from mobileclf import bundles, cores
 from mobileclf.images.load import decode
 from mobileclf.prediction import predict as prediction
 from mobileclf.prediction.classifier import Classifier, open_classifier
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--most", type=int, default=200)
+    parser.add_argument("--least", type=float, default=0.8)
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--preprocess")
     given = parser.parse_args()
@@ -110,11 +112,11 @@ def main() -> None:
     pixels = [load_picture(classifier.spec, found.stores, picture) for picture in found.rows]
     if unread := [p for p in pixels if isinstance(p, str)]:
         parser.error(f"wanted readable photos, found {unread[0]}")
-    cores = os.cpu_count() or 1
-    ways = sorted({(cores, 1), (1, cores), (max(1, cores // 2), min(cores, 2))})
+    usable = cores.usable()
+    ways = sorted({(usable, 1), (1, usable), (max(1, usable // 2), min(usable, 2))})
     measured(classifier, data, found, pixels, ways)  # opens what is used again
     rounds = [measured(classifier, data, found, pixels, ways) for _ in range(given.rounds)]
-    print(f"{len(pixels)} photos, {np.shape(pixels[0])}, {cores} cores, {given.rounds} rounds")
+    print(f"{len(pixels)} photos, {np.shape(pixels[0])}, {usable} cores, {given.rounds} rounds")
     for name in rounds[0]:
         print(f"{name:20} {spread([one[name] for one in rounds], 1)} images/s")
     whole = [1 / (1 / one["limit"] + 1 / one["decode and resize"]) for one in rounds]
@@ -128,6 +130,8 @@ def main() -> None:
     }
     for name, values in ratios.items():
         print(f"{name:20} {spread(values, 3)}")
+    if (found := statistics.median(ratios["predict / limit"])) < given.least:
+        sys.exit(f"predict / limit: wanted at least {given.least}, found {found:.3f}")
 
 
 if __name__ == "__main__":

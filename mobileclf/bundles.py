@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from .decision import Classes, Decision, decision_file
+from .decision import Classes, Decision, decision_file, read_decision
 from .errors import DataError
 from .golden import Judge
 from .images.load import ImageSpec
@@ -23,11 +23,12 @@ def proven(folder: Path) -> tuple[bytes, Judge, float]:
 
     record, where = read_bundle(folder), folder / "bundle.json"
     try:
-        classes = Classes.from_record(record)
-        decision = Decision.from_record(record["decision"], purpose=record["purpose"])
+        classes, decision = read_decision(record)
         spec = ImageSpec.from_record(record["input"])
         file, kernels = folder / record["model"]["file"], record["output"]["kernels"]
         golden = {case["image"]: dict(case) for case in record["golden"]}
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     except KeyError as error:
         raise DataError(f"{where}: wanted the key {error}, found none") from error
     except (AttributeError, TypeError, ValueError) as error:

@@ -152,6 +152,17 @@ class Decision:
         return cls(group=group, threshold_q=threshold_q, kernel_bound=kernel_bound, purpose=purpose)
 
 
+def read_decision(record: Mapping[str, Any]) -> tuple[Classes, Decision]:
+    """What decides, of a bundle.json, a threshold.json or a `decision_file`. Raises DataError."""
+    try:
+        decision = Decision.from_record(record["decision"], purpose=record["purpose"])
+        classes = Classes.from_record(record.get("classes", record))
+        _belongs(classes, decision)
+    except KeyError as error:
+        raise DataError(f"wanted the key {error}, found none") from error
+    return classes, decision
+
+
 def decision_file(classes: Classes, decision: Decision) -> bytes:
     """What decides, as JSON that goes into the model file: equal bytes for equal decisions."""
     return canonical(

@@ -34,6 +34,7 @@ STAGES = (
     "bundle",
 )
 CONFIG_RECORD = "config.json"
+BEGIN = ("dataset", "train")  # and `export`: what may begin a run on the drawn sample
 SAMPLE_FORM = "class-folders"
 LOG = "run.log"
 
@@ -55,16 +56,25 @@ def stage(name: str) -> Stage:
 
 
 def settings_for(
-    options: Mapping[str, object], *, config: Path | None = None, recall: bool = False
+    options: Mapping[str, object], command: str, *, config: Path | None = None
 ) -> Settings:
-    """Settings from options over the configuration file over the defaults.
+    """Settings for a command from options over the configuration file over the defaults.
 
-    recall: what a run was made with stands in for the defaults, so that `train --name x` goes on
-    with the photos that `dataset SOURCE --name x` was given. Raises UsageError.
+    For any but `export` what a run was made with stands in for the defaults, so that `train
+    --name x` goes on with the photos that `dataset SOURCE --name x` was given. Raises UsageError
+    also where a command that only goes on finds no run and no data: a mistyped name must not
+    begin one on the drawn sample.
     """
     settings = make_settings(options, config=config)
     path = settings.run_folder / CONFIG_RECORD
-    if not recall or not path.exists():
+    if command == "export":
+        return settings
+    if not path.exists():
+        if command not in BEGIN and settings.data is None:
+            raise UsageError(
+                f"{command}: wanted a run, found none in {settings.run_folder}; give --run or "
+                "--name of one, or --data with photos to begin one"
+            )
         return settings
     remembered = {k: v for k, v in read_json(path).items() if k in OPTIONS and v is not None}
     # A run folder that was moved is where it is now; a cluster is there for one command.
@@ -296,7 +306,7 @@ def _minutes(settings: Settings, name: str, photos: int) -> float:
 
 
 def _stage_function(name: str, options: Mapping[str, Any], config: Path | None) -> Record:
-    return run_until(settings_for(options, config=config, recall=True), name)
+    return run_until(settings_for(options, name, config=config), name)
 
 
 def export(*, int8: bool = False, config: Path | None = None, **options: Any) -> Record:
@@ -307,7 +317,7 @@ def export(*, int8: bool = False, config: Path | None = None, **options: Any) ->
     what options do not give, by default `mobileclf.toml` if there. Raises MobileclfError.
     """
     require_int8(int8)
-    return run_until(settings_for(options, config=config), "bundle")
+    return run_until(settings_for(options, "export", config=config), "bundle")
 
 
 def require_int8(int8: bool) -> None:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from .notebook import Area, NotebookProgress
+from .wording import plain
 
 T = TypeVar("T")
 
@@ -21,12 +22,12 @@ area = Area()
 
 def say(message: str) -> None:
     """One line to the person, unless `console.quiet`."""
-    _print(Text(message))
+    _print(Text(plain(message)))
 
 
 def warn(message: str) -> None:
     """One line that wants attention but stops nothing."""
-    _print(Text(f"warning: {message}", style="yellow"))
+    _print(Text(plain(f"warning: {message}"), style="yellow"))
 
 
 def _print(line: Text) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,17 +59,24 @@ def sha256_json(value: object) -> str:
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which is whole under its name once the block is left well; else what was
-    there stays. Raises EnvironmentProblem when the place cannot be written.
+    there stays. A link is followed, a file that was there keeps its permissions, and a device or
+    pipe is written to. Raises EnvironmentProblem when the place cannot be written.
     """
     try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            with path.open("wb") as pipe:
+                yield pipe
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, mode)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

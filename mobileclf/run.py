@@ -16,8 +16,6 @@ from . import progress
 from .config import Settings
 from .records import Record, read_json, sha256_file, write_json
 
-SCHEMA = 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -25,7 +23,8 @@ class Stage:
 
     `work(folder, settings)` does the step: it writes its files under `folder` and returns the
     record's body with the key `outputs`, a list of the relative names of those files.
-    `packages` are the distributions whose versions bear on the result.
+    `packages` are the distributions whose versions bear on the result. `schema` is raised when
+    the keys of the record change, so that an older one is made anew.
     `outside(settings)` names what the stage reads outside the run, as sha256 by name.
     """
 
@@ -36,6 +35,7 @@ class Stage:
     work: Callable[[Path, Settings], Record]
     packages: tuple[str, ...] = ()
     outside: Callable[[Settings], Mapping[str, object]] = lambda settings: {}
+    schema: int = 1
 
 
 def inputs_of(stage: Stage, settings: Settings) -> Record:
@@ -72,7 +72,7 @@ def is_current(stage: Stage, settings: Settings, inputs: Record) -> bool:
     if not path.exists():
         return False
     record = read_json(path)
-    if record.get("schema") != SCHEMA or record.get("inputs") != inputs:
+    if record.get("schema") != stage.schema or record.get("inputs") != inputs:
         return False
     outputs: Mapping[str, str] = record.get("outputs", {})
     return all(
@@ -98,7 +98,7 @@ def bring_up_to_date(stage: Stage, settings: Settings, inputs: Record | None = N
     start = time.monotonic()
     body = stage.work(folder, settings)
     outputs = {name: sha256_file(folder / name) for name in sorted(body.pop("outputs"))}
-    write_json(path, {"schema": SCHEMA, **body, "inputs": inputs, "outputs": outputs})
+    write_json(path, {"schema": stage.schema, **body, "inputs": inputs, "outputs": outputs})
     _note_time(folder, stage.name, time.monotonic() - start)
     return read_json(path)
 

@@ -5,10 +5,12 @@ The verdicts of MediaPipe here are its own: benchmarks/mediapipe_accepts.py give
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mobileclf.errors import DataError
-from mobileclf.tflite import acceptance
+from mobileclf.tflite import metadata
 from mobileclf.tflite.acceptance import MEDIAPIPE, STUDIO, accepted_by
 from tests.models import tiny_int8
 from tests.variants import LABEL_LINES, UNIT, classifier, described, edited, variants
@@ -68,7 +70,7 @@ NOTES = {
 }
 
 
-def of(by: str, model: bytes) -> dict:
+def of(by: str, model: bytes | metadata.Opened) -> dict:
     return next(row for row in accepted_by(model) if row["by"] == by)
 
 
@@ -156,11 +158,14 @@ def test_two_outputs_of_one_name_in_java():
     assert of(MEDIAPIPE, model)["accepted"]
 
 
-def test_a_file_over_200_megabytes(monkeypatch):
-    model = variants()["uint8"]
-    monkeypatch.setattr(acceptance, "STUDIO_MEGABYTES", 0)
-    assert "wants at most 0 MB" in of(STUDIO, model)["reasons"][0]
-    assert of(MEDIAPIPE, model)["accepted"]
+def test_a_file_over_200_megabytes():
+    model = metadata.opened(variants()["uint8"])
+    largest = replace(model, size=200 * 1024**2)
+    assert of(STUDIO, largest)["accepted"]
+    assert "says it takes 200 MB" in of(STUDIO, largest)["notes"][1]
+    larger = replace(model, size=largest.size + 1)
+    assert of(STUDIO, larger)["reasons"] == ["wants at most 200 MB, found 200"]
+    assert of(MEDIAPIPE, larger)["accepted"]
 
 
 def test_each_scale_of_bytes_is_held_against_the_photo():

@@ -10,20 +10,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import flatbuffers
+import numpy as np
 import psutil
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from benchmarks import bench_steady
+from mobileclf import cores
 from mobileclf.benchmark import bench as benchmark
 from mobileclf.benchmark import child as bench_child
-from mobileclf.benchmark import machine
+from mobileclf.benchmark import machine, worker
 from mobileclf.benchmark import rounds as bench_rounds
 from mobileclf.benchmark import summary as bench_summary
 from mobileclf.benchmark.bench import bench
@@ -32,11 +36,11 @@ from mobileclf.benchmark.rounds import LEAST_ROUNDS, Configuration, Group, Slice
 from mobileclf.cli.bench import bench as command
 from mobileclf.errors import DataError, EnvironmentProblem, UsageError
 from mobileclf.stats.medians import median_interval
-from mobileclf.tflite import interpreter
+from mobileclf.tflite import graph, runtimes
 from tests.models import tiny_float, tiny_int8
 
 CORES = 2
-HAS_OLDEST = interpreter.at_hand(interpreter.OLDEST)
+HAS_OLDEST = runtimes.at_hand(runtimes.OLDEST)
 
 
 # The median's interval
@@ -229,8 +233,8 @@ def test_the_reasons_name_load_and_time():
 
     assert reasons(Machine((1.0, 2.0)), 60) == []
     assert reasons(Machine((1.0, 2.0), others=lambda now: 1.0), 20) == [
-        "at 2 threads, in 40 of 40 slices others kept 1.0 of 2 cores busy: these figures are of a "
-        "loaded machine; measure again when it is idle"
+        "at 2 threads, in 40 of 40 slices others or a quota took 1.0 of 2 cores: these figures "
+        "are of a loaded machine; measure again when it is idle"
     ]
     assert reasons(Machine((1.0, 2.0)), 5) == [
         "1 figure from 5 rounds in 5 s, wanted 10: give --seconds 20, or fewer configurations"
@@ -261,9 +265,29 @@ def test_others_are_seen_and_our_own_work_is_not():
         loop.kill()
         loop.wait()
     # Whatever else this machine does now comes on top, so only differences are sure.
-    assert own <= len(machine.cores()) - 0.3
+    assert own <= cores.usable() - 0.3
     assert seen > 0.3
     assert seen - without > 0.3
+
+
+@pytest.mark.parametrize(
+    ("throttled", "others"),
+    [(0.0, 1.0), (0.01, 1.0), (0.5, 2.0)],
+)
+def test_what_a_containers_quota_leaves_and_takes(throttled, others, monkeypatch):
+    """Of four cores two may be used. Over 10 s others keep three busy: one is missing."""
+    now = {"wall": 0.0, "own": 0.0, "busy": 0.0, "throttled": 0.0}
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: now["wall"])
+    monkeypatch.setattr(machine.time, "process_time", lambda: now["own"])
+    monkeypatch.setattr(machine, "busy_seconds", lambda: now["busy"])
+    monkeypatch.setattr(cores, "throttled_seconds", lambda: now["throttled"])
+    monkeypatch.setattr(cores, "numbers", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(cores, "quota", lambda: 1.5)
+    watch = machine.Watch()
+    now.update(wall=10.0, own=2.0, busy=40.0, throttled=10 * throttled)
+    assert watch.others(8.0) == others
+    assert machine.description()["cores"] == 2
+    assert benchmark._threads(None) == [1, 2]
 
 
 # Processes
@@ -311,6 +335,45 @@ def test_a_child_times_a_model_and_rests_between(files):
         time.sleep(0.5)
         assert sum(process.cpu_times()[:2]) - before <= 0.05
     assert not psutil.pid_exists(child.pid)
+
+
+def test_what_is_slow_at_first_is_not_timed(monkeypatch):
+    """An engine that takes 10 ms an invoke in its first 150 ms, then 1 ms."""
+    now = [0.0]
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: now[0])
+    tensor = {"index": 0, "shape": [1, 4], "dtype": np.uint8}
+
+    def invoke() -> None:
+        now[0] += 0.01 if now[0] < 0.15 else 0.001
+
+    engine = SimpleNamespace(
+        allocate_tensors=lambda: None, get_input_details=lambda: [tensor], invoke=invoke,
+        set_tensor=lambda index, value: None, _get_ops_details=lambda: [],
+    )  # fmt: skip
+    module = SimpleNamespace(Interpreter=lambda **options: engine)
+    found = worker._timed(module, model="m", kernels="xnnpack", threads=1, seconds=1.0, seed=0)
+    assert found["first_ms"] == pytest.approx(10)
+    assert found["times_ms"] == pytest.approx([1.0] * len(found["times_ms"]))
+    assert found["invokes"] == pytest.approx(1000, abs=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a peak")
+def test_what_the_import_took_and_gave_back_is_not_the_models(odd_runtime, files):
+    odd_runtime(
+        "from ai_edge_litert.interpreter import Interpreter, OpResolverType\n"
+        "held = b'1' * 400_000_000\n"
+        "del held\n"
+    )
+    with Child("ai-edge-litert") as child:
+        assert child.ask(**request(files / "int8.tflite"))["memory_bytes"] < 100e6
+
+
+def test_a_module_in_the_working_directory_is_not_run(files, monkeypatch):
+    (files / "queue.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    with Child("ai-edge-litert") as child:
+        assert "problem" not in child.ask(**request(files / "int8.tflite"))
 
 
 def test_a_child_that_aborts_is_told_of(odd_runtime, files):
@@ -371,6 +434,8 @@ def test_a_model_that_dies_in_the_middle_ends_the_run(odd_runtime, files, quick)
 def test_no_child_outlives_an_interrupted_run(files, signum):
     """Ctrl-C reaches the parent alone here; kill -9 leaves it no time to clean up."""
     code = (
+        # As at a terminal: what is started in the background inherits that it is ignored.
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import typer\nfrom mobileclf.cli.bench import bench\n"
         "app = typer.Typer()\napp.command()(bench)\napp()"
     )
@@ -388,7 +453,7 @@ def test_no_child_outlives_an_interrupted_run(files, signum):
     assert psutil.wait_procs(children, timeout=5)[1] == []
     if signum == signal.SIGINT:
         assert run.returncode == 130
-        assert said.strip().endswith("error: interrupted; run the same command again to go on")
+        assert said.strip().endswith("error: interrupted")
 
 
 # The whole
@@ -405,6 +470,69 @@ def test_a_model_beside_itself_has_the_same_size_memory_and_a_ratio_near_one(fil
     assert record["models"][0]["bytes"] == len(tiny_int8())
     assert record["steady"] == (not record["reasons"])
     assert record["load"]["slices"] == 2 * second["rounds"]
+
+
+class Pretended:
+    """In place of a `Child`: milliseconds by `ms`, times what this moment does to all.
+
+    A moment lasts for as many answers as there are models, that is for a round.
+    """
+
+    ms: Mapping[tuple[str, str, int], float]
+    models: int
+    delegates: Mapping[str, int]
+    asked: int
+
+    def __init__(self, runtime: str, **options: object) -> None:
+        pass
+
+    def __enter__(self) -> Pretended:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def ask(self, *, model: str, kernels: str, threads: int, **_: object) -> dict[str, Any]:
+        moment = random.Random(Pretended.asked // self.models).uniform(1, 9)
+        Pretended.asked += 1
+        name = Path(model).stem
+        ms = self.ms[name, kernels, threads] * moment
+        delegates = self.delegates[name] if kernels == "xnnpack" else 0
+        return {"load_ms": 1, "first_ms": 1, "times_ms": [ms], "invokes": 1, "inputs": [],
+                "delegates": delegates, "memory_bytes": 1, "cpu_seconds": 0}  # fmt: skip
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> type[Pretended]:
+    monkeypatch.setattr(benchmark, "Child", Pretended)
+    monkeypatch.setattr(machine.Watch, "others", lambda self, ours: 0.0)
+    monkeypatch.setattr(cores, "usable", lambda: 2)
+    Pretended.asked, Pretended.models = 0, 2
+    return Pretended
+
+
+def test_each_ratio_is_to_the_first_model_in_the_same_configuration_and_round(pretended, files):
+    wanted = {("xnnpack", 1): 2.0, ("xnnpack", 2): 3.0, ("builtin", 1): 0.5, ("builtin", 2): 0.25}
+    first = {("xnnpack", 1): 1.0, ("xnnpack", 2): 0.6, ("builtin", 1): 7.0, ("builtin", 2): 4.0}
+    pretended.delegates = {"int8": 1, "float": 1}
+    pretended.ms = {("int8", *place): ms for place, ms in first.items()} | {
+        ("float", *place): ms * wanted[place] for place, ms in first.items()
+    }
+    record = bench([files / "int8.tflite", files / "float.tflite"], threads=[1, 2],
+                   runtimes=["ai-edge-litert"])  # fmt: skip
+    assert record["steady"]
+    found = {}
+    for row in record["configurations"]:
+        place = (row["kernels"], row["threads"])
+        if row["model"] == "int8.tflite":
+            assert row["ratio"] is None
+            continue
+        to = row["ratio"]["to"]
+        assert (to["model"], to["kernels"], to["threads"]) == ("int8.tflite", *place)
+        found[place] = row["ratio"]["median"]
+        # To the digit, although the machine is up to nine times slower from round to round.
+        assert row["ratio"]["interval"] == pytest.approx([wanted[place]] * 2)
+    assert found == pytest.approx(wanted)
 
 
 def test_configurations_of_one_model_are_compared_with_its_first(files, quick):
@@ -451,7 +579,7 @@ def test_names_tell_paths_apart():
         ({"seconds": 0}, "--seconds 0: wanted a number over 0"),
         ({"seconds": math.nan}, "--seconds nan: wanted a number over 0"),
         ({"threads": [0]},
-         f"--threads 0: wanted 1 to {len(machine.cores())}, the cores that may be used here; "
+         f"--threads 0: wanted 1 to {cores.usable()}, the cores that may be used here; "
          "threads without a core each measure the system's scheduler"),
     ],
 )  # fmt: skip
@@ -467,20 +595,37 @@ def test_files_that_are_no_models_are_one_line(files):
     (files / "empty.tflite").write_bytes(b"")
     (files / "cut.tflite").write_bytes(tiny_int8()[:2000])
     (files / "folder").mkdir()
+    os.mkfifo(files / "pipe.tflite")
     for name, end in (
         ("photo.tflite", "wanted a .tflite file (TFL3), found other bytes"),
-        ("empty.tflite", "wanted a .tflite file (TFL3), found other bytes"),
-        ("none.tflite", "wanted a .tflite file or a bundle, found no such file"),
+        ("empty.tflite", "wanted a .tflite file, found an empty one"),
+        ("none.tflite", "wanted a .tflite file, found no such file"),
+        ("pipe.tflite", "wanted a .tflite file, found a folder, pipe or device"),
         ("folder", "wanted a bundle (a folder with bundle.json), found none"),
     ):
         with pytest.raises(DataError) as error:
             bench([files / "int8.tflite", files / name], runtimes=["ai-edge-litert"])
         assert str(error.value) == f"{files / name}: {end}"
+    with pytest.raises(DataError, match=r"cut\.tflite: a \.tflite that cannot be read"):
+        bench([files / "int8.tflite", files / "cut.tflite"], runtimes=["ai-edge-litert"])
+
+
+def test_an_input_that_no_photo_is_as_large_as_is_refused(files, monkeypatch):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(benchmark, "Child", never)
+    parsed = graph.parse(tiny_int8())
+    tensor = parsed.subgraphs[0].tensors[parsed.subgraphs[0].inputs[0]]
+    tensor.shape = np.array([1, 30_000, 30_000, 3], np.int32)
+    builder = flatbuffers.Builder(0)
+    builder.Finish(parsed.Pack(builder), file_identifier=graph.IDENTIFIER)
+    huge = files / "huge.tflite"
+    huge.write_bytes(bytes(builder.Output()))
     with pytest.raises(DataError) as error:
-        bench([files / "int8.tflite", files / "cut.tflite"], runtimes=["ai-edge-litert"],
-              threads=[1], kernels="xnnpack")  # fmt: skip
+        bench(huge, runtimes=["ai-edge-litert"], threads=[1])
     assert str(error.value) == (
-        "cut.tflite: ai-edge-litert cannot run it (The model is not a valid Flatbuffer buffer)"
+        f"{huge}: wanted an input of at most 64,000,000 values, found 2,700,000,000"
     )
 
 
@@ -501,7 +646,7 @@ def call(files: Path, quick: None) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_loaded_machine_is_said_in_table_record_and_exit_code(loaded, call, files, monkeypatch):
-    others = len(machine.cores()) if loaded else 0.0
+    others = cores.usable() if loaded else 0.0
     monkeypatch.setattr(machine.Watch, "others", lambda self, ours: others)
     monkeypatch.setattr(bench_rounds, "WIDTH", 9.0)
     model, out = files / "int8.tflite", files / "out.json"
@@ -515,6 +660,27 @@ def test_a_loaded_machine_is_said_in_table_record_and_exit_code(loaded, call, fi
     assert max(map(len, done.stdout.splitlines()[:9])) <= 100
     assert str(files) not in done.stdout
     assert call(*arguments, "--require-steady", "-q").exit_code == (3 if loaded else 0)
+
+
+def test_a_record_is_not_written_over_what_is_measured(call, files, monkeypatch):
+    bundle = files / "bundle"
+    bundle.mkdir()
+    model = files / "int8.tflite"
+    before = model.read_bytes()
+    (files / "link.tflite").symlink_to(model)
+    monkeypatch.chdir(files)
+    for output, given, where in (
+        (model, model, "another file"),
+        ("link.tflite", model, "another file"),
+        ("int8.tflite", files / "link.tflite", "another file"),
+        ("bundle/bundle.json", bundle, f"a place outside of {bundle}"),
+    ):
+        done = call(given, "--output", output)
+        assert done.exit_code == 2
+        assert done.stderr.splitlines() == [
+            f"error: --output {output}: wanted {where}, which a model is read from"
+        ]
+    assert model.read_bytes() == before and not any(bundle.iterdir())
 
 
 def test_json_alone_on_stdout(call, files):

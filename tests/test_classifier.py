@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import shutil
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 from mobileclf import cli
 from mobileclf.decision import Classes, Decision, decision_file, to_quanta
 from mobileclf.errors import DataError, UsageError
+from mobileclf.images import preprocess
 from mobileclf.images.load import ImageSpec, load
 from mobileclf.models import keras_file
 from mobileclf.prediction import predict as prediction
+from mobileclf.prediction.labels import labels_of
 from mobileclf.prediction.predict import odd_of, predict
 from mobileclf.records import sha256_file, write_json
-from mobileclf.tflite import metadata
+from mobileclf.tflite import delegates, graph, interpreter, metadata
 from tests.models import SIZE, tiny_float, tiny_int8
 
 DATA = Path(os.environ.get("MOBILECLF_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -178,18 +187,51 @@ def test_labels_are_in_the_file_or_given_or_it_is_refused(
         f"{model}: wanted labels for its 3 outputs, found none in it; give --labels FILE, one a "
         "line in the order of the outputs"
     )
-    model = tflite(tmp_path, tiny_int8(), {"other.txt": b"1\n2\n", "names.txt": b"ant\nbee\ncat"})
+    model = tflite(
+        tmp_path, tiny_int8(), {"other.txt": b"1\n2\n", "Labels_en.txt": b"ant\nbee\ncat"}
+    )
     assert_as(predict(model, photos[:3]), [plain(model, photo) for photo in photos[:3]])
     (tmp_path / "mine.txt").write_text("ant\ncat\nbee\n")
     rows = predict(model, photos[:3], labels=tmp_path / "mine.txt")
     assert_as(rows, [plain(model, photo) for photo in photos[:3]], ("ant", "cat", "bee"))
     assert "--labels: 2 of 3 labels are not those in the model" in capfd.readouterr().err
-    model = tflite(tmp_path, tiny_int8(), {"a.txt": b"1\n2\n3\n", "b.txt": b"4\n5\n6"})
-    with pytest.raises(UsageError, match=r"found 2 files in it with so many lines \(a.txt, b.txt"):
+    two = {"label_a.txt": b"1\n2\n3\n", "label_b.txt": b"4\n5\n6"}
+    model = tflite(tmp_path, tiny_int8(), two)
+    with pytest.raises(UsageError, match=r"found 2 files in it with so many lines \(label_a.txt, "):
         predict(model, photos[0])
-    model = tflite(tmp_path, tiny_int8(), {"a.txt": b"1\n2\n"})
-    with pytest.raises(UsageError, match="found no file in it with so many lines"):
-        predict(model, photos[0])
+    for lines in (b"1\n2\n", b"1\n\n3\n"):
+        model = tflite(tmp_path, tiny_int8(), {"labels.txt": lines})
+        with pytest.raises(UsageError, match="found no label file in it with so many lines"):
+            predict(model, photos[0])
+
+
+def test_only_what_is_said_or_named_to_be_labels_is_taken_for_them() -> None:
+    three = b"ant\nbee\ncat\n"
+
+    def found(name: str, kind: str | None) -> str:
+        described = {"outputs": [], "files": [{"name": name, "type": kind}]} if kind else None
+        try:
+            return labels_of(3, None, None, described, {name: three})[1]
+        except UsageError as error:
+            return str(error)
+
+    for name, kind in (
+        ("names.txt", "TENSOR_AXIS_LABELS"), ("names", "TENSOR_VALUE_LABELS"),
+        ("probability_labels_en.txt", "UNKNOWN"), ("LabelMap.TXT", None),
+    ):  # fmt: skip
+        assert found(name, kind) == f"{name} in it"
+    for name, kind in (
+        ("labels.txt", "TENSOR_AXIS_SCORE_CALIBRATION"), ("labels.txt", "VOCABULARY"),
+        ("LICENSE", None), ("LICENSE", "UNKNOWN"), ("vocab.txt", None), ("labels.csv", None),
+    ):  # fmt: skip
+        assert "found none in it" in found(name, kind), (name, kind)
+
+
+def test_thousands_of_labels_are_counted_at_once() -> None:
+    names = tuple(map(str, range(60_000)))
+    start = time.perf_counter()
+    assert labels_of(len(names), names, None, None, {})[0] == names
+    assert time.perf_counter() - start < 5  # each counted for each: 20 s
 
 
 @pytest.mark.parametrize(
@@ -255,6 +297,10 @@ def test_swapped_labels_are_caught_by_the_decision_in_the_model(
     broken = tflite(tmp_path, tiny_int8(), {"decision.json": b"{}"})
     with pytest.raises(DataError, match="decision.json in it is not one of mobileclf's"):
         predict(broken, photos[0], labels=labels)
+    mine = decision_file(CLASSES, Decision(group="bad", threshold_q=100, kernel_bound=0))
+    changed = tflite(tmp_path, tiny_int8(), {"decision.json": mine.replace(b",", b", ", 1)})
+    with pytest.raises(DataError, match="decision.json in it was changed by hand; export it again"):
+        predict(changed, photos[0], labels=labels)
 
 
 def test_a_preprocess_that_the_metadata_deny_is_told_of(
@@ -311,6 +357,7 @@ def test_outputs_that_are_no_probabilities_are_told_of(
         ([1.0, 0.02, 0.0], 1 / 256, "they add up to 1.02"),
         ([0.0] * 100 + [0.7], 1 / 256, ""),  # a hundred may have been rounded to 0
         ([0.0] * 10 + [0.7], 1 / 256, "they add up to 0.7"),
+        ([1.0, 0.02] + [0.0] * 10, 1 / 256, "they add up to 1.02"),  # none of the ten rounds up
     ],
 )
 def test_what_probabilities_are(outputs: list[float], step: float, odd: str) -> None:
@@ -343,11 +390,14 @@ def network(path: Path, *, seed: int = 0) -> Any:
 
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.Rescaling(1 / 20)(inputs)
+    x = keras.layers.Rescaling(1 / 500)(inputs)
     x = keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(x))
     model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
     keras_file.save(model, path)
     return model
+
+
+FLOAT_Q = 30  # of the float model; the candidate's is 64
 
 
 @pytest.fixture
@@ -365,7 +415,8 @@ def run(tmp_path: Path) -> Path:
     record(folder, "metrics", ["convert", "model.keras"])
     record(folder, "selection", ["metrics"], (), {"selected": "a"})
     decision = Decision(group="bad", threshold_q=64, kernel_bound=0)
-    decided = {"classes": CLASSES.as_record(), "purpose": "real", "decision": decision.as_record()}
+    decided = {"classes": CLASSES.as_record(), "purpose": "real", "decision": decision.as_record(),
+               "operating_point": {"float": {"threshold_q": FLOAT_Q}}}  # fmt: skip
     record(folder, "threshold", ["dataset", "metrics"], (), decided)
     return folder
 
@@ -390,8 +441,10 @@ def test_a_runs_keras_model_takes_bytes_and_the_runs_decision(
         np.testing.assert_allclose([found[label] for label in LABELS], values, atol=1e-5)
         quanta = to_quanta(np.array([found[label] for label in LABELS]))
         assert row["group_score"] == quanta[0] / 256
-        assert row["verdict"] == ("bad" if quanta[0] >= 64 else "good")
+        assert row["verdict"] == ("bad" if quanta[0] >= FLOAT_Q else "good")
     assert len({row["score"] for row in rows}) > 5
+    scores = [256 * row["group_score"] for row in rows]
+    assert any((score >= 64) != (score >= FLOAT_Q) for score in scores), str(sorted(scores))
 
 
 def test_a_runs_folder_is_the_candidate_that_ships_and_before_that_the_trained_model(
@@ -403,6 +456,21 @@ def test_a_runs_folder_is_the_candidate_that_ships_and_before_that_the_trained_m
         "bad" if row["group_score"] * 256 >= 64 else "good" for row in rows
     ]
     assert predict(run / "model_a.tflite", photos[:4]) == rows
+    candidates = {"candidates": [{"candidate": "b", "file": "model_b.tflite"},
+                                 {"candidate": "a", "file": "model_a.tflite"}]}  # fmt: skip
+    (run / "model_b.tflite").write_bytes(tiny_int8())
+    record(
+        run, "convert", ["dataset", "model.keras"], ["model_a.tflite", "model_b.tflite"], candidates
+    )
+    record(run, "metrics", ["convert", "model.keras"])
+    shown = json.loads((run / "threshold.json").read_text())
+    record(run, "threshold", ["dataset", "metrics"], (), shown)
+    assert predict(run, photos[:4]) == rows
+    capfd.readouterr()
+    (other,) = predict(run / "model_b.tflite", photos[0])
+    assert other["verdict"] is None and other["score"] == rows[0]["score"]
+    said = "no verdicts, as the threshold of threshold.json was chosen for model_a.tflite"
+    assert said in capfd.readouterr().err
     (run / "selection.json").unlink()
     assert predict(run, photos[:4]) == predict(run / "model.keras", photos[:4])
     capfd.readouterr()
@@ -434,6 +502,27 @@ def test_a_decision_on_an_earlier_model_gives_no_verdict(
     record(run, "train", ["dataset"], ["model.keras"])
     (row,) = predict(run / "model.keras", photos[0])
     assert (row["verdict"], row["abstain"], row["group_score"]) == (None, None, None)
+    assert "no verdicts, as threshold.json is of an earlier model" in capfd.readouterr().err
+
+
+def test_a_decision_on_other_data_gives_no_verdict(
+    run: Path, photos: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    threshold = (run / "threshold.json").read_bytes()
+    dataset = {"labels": CLASSES.as_record()["labels"], "seed": 1}
+    write_json(run / "dataset.json", dataset)
+    record(run, "train", ["dataset"], ["model.keras"])
+    # All but the data is as the decision saw it.
+    for name in ("model.keras", "model_a.tflite"):
+        if name == "model_a.tflite":
+            candidates = {"candidates": [{"candidate": "a", "file": name}]}
+            record(run, "convert", ["dataset", "model.keras"], [name], candidates)
+            record(run, "metrics", ["convert", "model.keras"])
+    decided = json.loads(threshold)
+    decided["inputs"]["files"]["metrics.json"] = sha256_file(run / "metrics.json")
+    write_json(run / "threshold.json", decided)
+    (row,) = predict(run / "model.keras", photos[0])
+    assert row["verdict"] is None and row["label"] in LABELS
     assert "no verdicts, as threshold.json is of an earlier model" in capfd.readouterr().err
 
 
@@ -474,6 +563,133 @@ def test_code_in_a_keras_file_is_never_run(
     assert not Path("ran").exists()
 
 
+def test_a_keras_file_that_asks_for_a_saved_model_is_refused(
+    tmp_path: Path, photos: list[Path], labels: Path
+) -> None:
+    import keras
+
+    inputs = keras.Input((SIZE, SIZE, 3))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
+    model.export(tmp_path / "theirs", verbose=False)
+    model.save(tmp_path / "plain.keras")
+    whole = tmp_path / "asks.keras"
+    with zipfile.ZipFile(tmp_path / "plain.keras") as old, zipfile.ZipFile(whole, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "config.json":
+                config = json.loads(data)
+                (layer,) = (x for x in config["config"]["layers"] if x["class_name"] == "Dense")
+                layer["class_name"] = "TFSMLayer"
+                layer["config"] = {"filepath": str(tmp_path / "theirs"), "name": "x"}
+                data = json.dumps(config).encode()
+            new.writestr(name, data)
+    with pytest.raises(DataError, match="asks.keras: it holds code of its own"):
+        predict(whole, photos[0], labels=labels, preprocess="0..1")
+
+
+def test_no_keras_is_asked_for_whose_safe_mode_is_open() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    (asked,) = (Requirement(word) for word in re.findall(r'"(keras[>=].*)"', text))
+    for version in ("3.10.0", "3.11.0", "3.12.0", "3.12.1", "3.13.1", "3.13.2", "3.14.1"):
+        assert version not in asked.specifier
+    assert "3.12.4" in asked.specifier and "3.15.1" in asked.specifier
+
+
+def test_a_strangers_tflite_is_first_opened_in_a_process_of_its_own(
+    tmp_path: Path, photos: list[Path], labels: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def crashes(path: Path) -> None:
+        asked.append(path)
+        raise DataError("model: crashed (exit -6)")
+
+    monkeypatch.setattr(delegates, "check_runs", crashes)
+    monkeypatch.setattr(interpreter, "open_interpreter", None)
+    model = tflite(tmp_path, tiny_int8())
+    with pytest.raises(DataError, match=f"{model}: model: crashed"):
+        predict(model, photos[0], labels=labels)
+    assert asked == [model]
+    monkeypatch.undo()
+    monkeypatch.setattr(delegates, "check_runs", crashes)
+    assert predict(run, photos[0])[0]["label"]  # the run vouches for its own
+
+
+def test_a_tflite_that_crashes_the_runtime_is_one_line(
+    tmp_path: Path, photos: list[Path], labels: Path
+) -> None:
+    tree = graph.parse(tiny_int8())
+    tree.subgraphs[0].tensors[0].quantization.zeroPoint = [15138816]
+    builder = flatbuffers.Builder(0)
+    builder.Finish(tree.Pack(builder), file_identifier=graph.IDENTIFIER)
+    model = tflite(tmp_path, bytes(builder.Output()))
+    command = [sys.executable, "-m", "mobileclf", "predict", model, photos[0], "--labels", labels]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 4, "it ended the process that it was opened in"
+    assert re.fullmatch(f"error: {model}: model: ai-edge-litert .* cannot run it .*\n", done.stderr)
+
+
+def test_a_broken_zip_is_no_keras_file(tmp_path: Path, photos: list[Path]) -> None:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("config.json", "{}")
+    data = bytearray(whole.getvalue())
+    data[data.index(b"PK\x01\x02")] ^= 1  # the directory; the end record stays
+    path = tmp_path / "strange.bin"
+    path.write_bytes(data)
+    assert zipfile.is_zipfile(path)
+    with pytest.raises(DataError, match="wanted a .tflite or .keras file; found another file"):
+        predict(path, photos[0])
+    path.rename(tmp_path / "strange.keras")
+    with pytest.raises(DataError, match="strange.keras: Keras cannot load it in safe mode"):
+        predict(tmp_path / "strange.keras", photos[0])
+
+
+def test_names_in_a_file_do_not_steer_the_terminal(
+    tmp_path: Path, photos: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    title = "\x1b]0;mine\x07"
+    model = tflite(tmp_path, tiny_int8(), {f"{title}label.txt": b"a\nb\nc"})
+    for words in ([], ["--labels", tmp_path / f"{title}.txt"]):
+        with pytest.raises(SystemExit):
+            cli.main(list(map(str, ["predict", model, photos[0], *words])))
+        said = capfd.readouterr().err
+        assert "\\x1b]0;mine\\x07" in said and "\x1b" not in said and "\x07" not in said
+
+
+def test_halves_are_rounded_away_from_zero() -> None:
+    pixels = np.array([[126], [127], [128], [129], [130]], np.uint8)
+    how = preprocess.preprocess_of("128,1")
+    encode = preprocess.encoder(how, dtype=np.int8, scale=2.0, zero_point=0, channels=1)
+    assert encode(pixels).ravel().tolist() == [-1, -1, 0, 1, 1]
+    assert encode(np.array([[125], [131]], np.uint8)).ravel().tolist() == [-2, 2]
+
+
+@pytest.mark.parametrize("units", [1, 2])
+def test_one_unit_is_how_much_of_the_second_label_it_is(
+    tmp_path: Path, photos: list[Path], units: int
+) -> None:
+    import keras
+
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 2000)(inputs))
+    head = keras.layers.Dense(units, activation="sigmoid" if units == 1 else "softmax")
+    model = keras.Model(inputs, head(x))
+    keras_file.save(model, tmp_path / "two.keras")
+    (tmp_path / "two.txt").write_text("no\nyes\n")
+    (row,) = predict(
+        tmp_path / "two.keras", photos[0], labels=tmp_path / "two.txt", preprocess="0..255"
+    )
+    pixels = load(photos[0], ImageSpec(width=SIZE, height=SIZE))
+    yes = float(np.asarray(model(pixels[np.newaxis].astype(np.float32)))[0, -1])
+    found = {best["label"]: best["score"] for best in row["top"]}
+    assert found == pytest.approx({"yes": yes, "no": 1 - yes}, abs=1e-5)
+    assert row["label"] == ("yes" if yes > 0.5 else "no")
+    (tmp_path / "two.txt").write_text("yes\n")
+    with pytest.raises(DataError, match="wanted 2 labels"):
+        predict(tmp_path / "two.keras", photos[0], labels=tmp_path / "two.txt", preprocess="0..1")
+
+
 def test_what_is_no_model_that_is_read_is_named(
     tmp_path: Path, photos: list[Path], labels: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -495,7 +711,7 @@ def test_what_is_no_model_that_is_read_is_named(
         "convert it to .tflite",
         "notes.txt": "wanted a .tflite or .keras file; found another file",
         "none.keras": "wanted a .keras file of Keras 3 (a zip), found other bytes",
-        "none.tflite": "model: ai-edge-litert cannot load it",
+        "none.tflite": "wanted a .tflite file (TFL3), found other bytes",
         "zip.keras": "Keras cannot load it in safe mode",
     }
     for name, message in wanted.items():

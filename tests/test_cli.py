@@ -227,7 +227,7 @@ def test_the_configuration_file_wins_over_what_the_run_was_made_with(
     assert run("dataset", "data", "--name", "x").returncode == 0
     (tmp_path / "c.toml").write_text("epochs = 5\nbackbone = 'small_cnn'\n")
     options = {"name": "x", "run": tmp_path / "runs" / "x"}
-    found = pipeline.settings_for(options, config=tmp_path / "c.toml", recall=True)
+    found = pipeline.settings_for(options, "train", config=tmp_path / "c.toml")
     assert (found.epochs, found.backbone, found.weights) == ("5", "small_cnn", "none")
     assert found.data == tmp_path / "data"
 
@@ -251,8 +251,13 @@ def _until(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 def test_interrupted_is_130(tmp_path: Path) -> None:
     photos(tmp_path / "data", {"a": 300, "b": 300})
+    # As at a terminal: what is started in the background inherits that it is ignored.
+    code = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from mobileclf.cli import main\nmain()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "mobileclf", "dataset", "data"],
+        [sys.executable, "-c", code, "dataset", "data"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     _until((tmp_path / "runs/data/run.log").exists, process)

@@ -284,4 +284,4 @@ def test_of_many_images_a_sheet_shows_the_marked_ones_first_and_counts_all(
 @pytest.mark.parametrize("name", ["sheet", "sheet.gif", "sheet.jpg.csv", "jpg"])
 def test_a_sheet_of_another_kind_is_wrong_usage(name: str) -> None:
     with pytest.raises(UsageError, match="--sheet .*: wanted a name that ends in .jpg or .png"):
-        verdict_sheet.checked(name)
+        verdict_sheet.check(Path(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from mobileclf.decision import (
     Classes,
     Decision,
     classes_for,
+    decision_file,
     group_score,
     possible_verdicts,
+    read_decision,
     verdicts,
 )
 from mobileclf.errors import DataError, UsageError
@@ -140,3 +143,17 @@ def test_half_grouped_classes_are_refused():
         Classes(labels=LABELS, groups=("Good", "Bad", None, "Bad"), harmful="Bad")
     with pytest.raises(DataError):
         Classes(labels=LABELS, groups=GROUPS, harmful=None)
+
+
+def test_a_decision_is_read_back_from_each_record_that_holds_one():
+    whole = json.loads(decision_file(GROUPED, BAD))
+    assert read_decision(whole) == (GROUPED, BAD)
+    apart = {"classes": GROUPED.as_record(), "decision": BAD.as_record(), "purpose": "real"}
+    assert read_decision(apart) == (GROUPED, BAD)
+    for key in ("decision", "purpose"):
+        with pytest.raises(DataError, match=f"wanted the key '{key}', found none"):
+            read_decision({k: v for k, v in whole.items() if k != key})
+    with pytest.raises(DataError, match="labels and groups: wanted"):
+        read_decision({k: v for k, v in whole.items() if k != "labels"})
+    with pytest.raises(DataError, match="for the harmful group 'Bad', found one for None"):
+        read_decision({**whole, "decision": SURE.as_record()})

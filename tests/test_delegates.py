@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from mobileclf.errors import DataError
+from mobileclf.errors import DataError, EnvironmentProblem
 from mobileclf.tflite import convert, delegates, graph
 from mobileclf.tflite.delegates import MAIN, Loaded, Node
 from tests.models import photos, tiny_float, tiny_int8
+from tests.test_graph import edited
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "inspect_against_litert.py"
 
@@ -131,7 +133,7 @@ def started(monkeypatch, code: str) -> None:
     command = [sys.executable, "-c", code]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     monkeypatch.setattr(
-        delegates, "_start", lambda runtime, model: subprocess.Popen(command, **pipes)
+        delegates, "_start", lambda runtime, model, run: subprocess.Popen(command, **pipes)
     )
 
 
@@ -163,3 +165,97 @@ def test_names_that_are_no_text_hide_the_plan_alone(tmp_path):
     path.write_bytes(tiny_int8().replace(name.encode(), b"\xff" * len(name)))
     (found,) = delegates.load(path, [MAIN])
     assert found.loads is True and "utf-8" in found.reason and found.nodes == ()
+
+
+LIMITED = """
+import resource, sys
+before = [int(n) if n else resource.RLIM_INFINITY for n in sys.argv[1:3]]
+resource.setrlimit(resource.RLIMIT_AS, before)
+from mobileclf.tflite import delegates
+delegates.main("ai-edge-litert", sys.argv[3])
+print(*resource.getrlimit(resource.RLIMIT_AS))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such limit, or do not keep it")
+@pytest.mark.parametrize(("soft", "hard"), [(None, None), (8 << 30, None), (8 << 30, 8 << 30)])
+def test_a_runtimes_memory_is_limited_and_no_limit_is_raised(tmp_path, soft, hard):
+    import psutil
+
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_int8())
+    given = [str(limit or "") for limit in (soft, hard)]
+    said = subprocess.run(
+        [sys.executable, "-c", LIMITED, *given, str(path)], capture_output=True, text=True
+    )
+    lines = said.stdout.splitlines()
+    assert lines[0] == "ready" and '"loads": true' in lines[1], said.stderr
+    own, last = map(int, lines[2].split())
+    assert last == (hard or -1)
+    if soft is None:
+        # What is there, and what the process itself had mapped before.
+        assert 0 < own - psutil.virtual_memory().total < 1 << 36
+    else:
+        assert own <= soft
+
+
+@cache
+def gathers_beyond_its_end() -> bytes:
+    """A model that loads and cannot run."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32)])
+    def one(x):
+        return tf.gather(x, [100], axis=1) + 1
+
+    return tf.lite.TFLiteConverter.from_concrete_functions([one.get_concrete_function()]).convert()
+
+
+def checked(model: bytes, folder: Path) -> None:
+    path = folder / "model.tflite"
+    path.write_bytes(model)
+    delegates.check_runs(path)
+
+
+def test_a_model_that_runs_is_let_through(tmp_path):
+    checked(tiny_int8(), tmp_path)
+    checked(tiny_float(), tmp_path)
+
+
+def test_a_model_that_loads_and_cannot_run_is_refused(tmp_path):
+    assert share(gathers_beyond_its_end(), tmp_path)["operators"] == 2
+    with pytest.raises(DataError, match=r"^model: ai-edge-litert .* cannot run it \(gather index"):
+        checked(gathers_beyond_its_end(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "said"),
+    [
+        ("import os; print('ready', flush=True); os.abort()", DataError, "cannot run it .crashed"),
+        ("raise SystemExit('no such symbol')", EnvironmentProblem, "cannot start: no such symbol"),
+    ],
+)
+def test_a_model_that_ends_the_runtime_is_refused(monkeypatch, tmp_path, code, error, said):
+    started(monkeypatch, code)
+    with pytest.raises(error, match=said):
+        checked(tiny_int8(), tmp_path)
+
+
+def test_a_huge_input_is_refused_before_a_runtime_sees_it(monkeypatch, tmp_path):
+    def huge(tree):
+        first = tree.subgraphs[0]
+        first.tensors[first.inputs[0]].shape = [1, 10_000, 10_000, 3]
+
+    monkeypatch.setattr(delegates, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(DataError, match="at most 64,000,000 values, found 300,000,000"):
+        checked(edited(tiny_int8(), huge), tmp_path)
+    with pytest.raises(DataError, match="TFL3"):
+        checked(b"no model at all", tmp_path)
+
+
+def test_many_operators_that_are_left_cost_no_time():
+    """Each of another name; the time would grow with their square."""
+    chain = line(*(f"CUSTOM {i}" for i in range(10_000)))
+    start = time.process_time()
+    found = delegates.shares(chain, loaded(chain))
+    assert len(found["operators_left"]) == 10_000 and time.process_time() - start < 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -23,13 +24,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from mobileclf import cores
 from mobileclf.checkup import accelerators, android, packages, probe, resources, system, weights
 from mobileclf.checkup import doctor as checkup
 from mobileclf.checkup.line import Line
 from mobileclf.checkup.probe import Outcome
 from mobileclf.records import Record
-from mobileclf.report import machine
+from mobileclf.report import checkup as tables
+from mobileclf.report.table import table
+from mobileclf.tflite import runtimes
 
 # As if what GONE names had never been installed, or, of BLOCKED, could not be imported.
 SITE = """
@@ -142,16 +147,25 @@ def test_the_table_holds_what_the_record_holds(
     healthy: Record, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "1000")
-    machine.show(healthy)
+    tables.show(healthy)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     rows = [tuple(c.strip() for c in r.split("│")[1:-1]) for r in shown.splitlines() if "│" in r]
-    assert rows == [(x["what"], machine.word(x), x["found"], x["wanted"]) for x in healthy["lines"]]
+    assert rows == [(x["what"], tables.word(x), x["found"], x["wanted"]) for x in healthy["lines"]]
     for line in healthy["lines"]:
         if line["do"]:
             assert re.search(rf"^  .*{re.escape(line['what'])}.*: {re.escape(line['do'])}$",
                              shown, re.M), line  # fmt: skip
     assert shown.endswith("ready for the main job\n")
+
+
+def test_names_are_shown_as_they_stand() -> None:
+    name = "\\[/x] [bold]a[/] :smile: \x1b[2J\r\nb"
+    console = Console(width=100, file=io.StringIO(), force_terminal=True, color_system=None)
+    console.print(table(name, (name, "value"), [(name, 0.5), (None, name)]))
+    shown = console.file.getvalue()
+    assert shown.count("\\[/x] [bold]a[/] :smile: \\x1b[2J\\r") == 4
+    assert "\x1b" not in shown and "\r" not in shown
 
 
 def test_what_stops_the_main_job_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +176,7 @@ def test_what_stops_the_main_job_comes_first(capsys: pytest.CaptureFixture[str])
         Line(section="s", what="d", found="x", wanted="y", state="wrong", do="mend", needed=True),
     ]
     record = {"ready": False, "lines": [{**vars(x), "stops": x.stops} for x in lines]}
-    machine.show(record)
+    tables.show(record)
     shown = capsys.readouterr().out
     assert shown.endswith(
         "what to do\n  c, d: mend\n  b: look at b\n  a: get a\nnot ready for the main job\n"
@@ -376,6 +390,20 @@ def test_a_package_that_hangs_is_given_up_in_time(first: Path) -> None:
     assert found["import csv"].problem == "not tried, since 'import hangs' gave no answer"
 
 
+@pytest.mark.parametrize(
+    ("name", "limit"), [("lingers", 50), ("leaves_another", 2), ("hangs_with_another", 2)]
+)
+def test_nobody_is_waited_for_who_has_nothing_to_say(name: str, limit: int, first: Path) -> None:
+    (first / "lingers.py").write_text("import atexit, time\natexit.register(time.sleep, 60)")
+    another = "import subprocess, sys, time, os\nsubprocess.Popen(['sleep', '60'])\n"
+    (first / "leaves_another.py").write_text(f"{another}os._exit(3)")  # which holds the pipes
+    (first / "hangs_with_another.py").write_text(f"{another}time.sleep(60)")
+    start = time.monotonic()
+    found = steps_of(f"import {name}", limit=limit)
+    assert time.monotonic() - start < 10
+    assert (found[f"import {name}"].problem is None) is (name == "lingers")
+
+
 def test_a_package_that_hangs_bounds_the_whole(
     first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,14 +472,14 @@ def as_plain(value: Any) -> Any:
 
 
 def runtime(name: str, outcome: Outcome | None) -> Line:
-    outcomes = {} if outcome is None else {f"run {accelerators.MODULES[name]}": outcome}
+    outcomes = {} if outcome is None else {f"run {runtimes.MODULES[name]}": outcome}
     return only(accelerators.runtime_lines(outcomes), name)
 
 
 def test_a_runtime_that_computes_something_else_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = accelerators.MODULES["ai-edge-litert"]
+    module = runtimes.MODULES["ai-edge-litert"]
     right = probe.WORK["run"](module)
     assert right == {"output": probe.WANTED, "xnnpack": True}
     data = probe.MODEL.read_bytes()
@@ -472,6 +500,12 @@ def test_without_xnnpack_the_answers_are_not_those_that_ship() -> None:
     assert runtime("ai-edge-litert", outcome).found.endswith(", runs without XNNPACK")
     assert runtime("ai-edge-litert", outcome).stops
     assert runtime("tensorflow", outcome).state == "ok"
+
+
+def test_without_tensorflows_runtime_nothing_is_scored() -> None:
+    for outcome, state in ((Outcome(problem="ImportError: no"), "wrong"), (None, "missing")):
+        line = runtime("tensorflow", outcome)
+        assert (line.state, line.stops) == (state, True)
 
 
 def test_the_oldest_runtime_may_be_absent_but_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -686,8 +720,9 @@ def test_little_memory_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_containers_limits_are_the_machines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = resources.Limits(memory=3_000_000_000, free=2_000_000_000, cores=0.5)
+    limits = resources.Limits(memory=3_000_000_000, free=2_000_000_000)
     monkeypatch.setattr(resources, "container", lambda: limits)
+    monkeypatch.setattr(cores, "quota", lambda: 0.5)
     lines = [*resources.lines(tmp_path, tmp_path, tmp_path, 0)]
     assert only(lines, "memory").found == "3.0 GB (the container's limit), 2.0 GB free"
     assert only(lines, "cores").found.endswith(", 0.5 by the container's limit")
@@ -708,9 +743,12 @@ def test_control_groups_of_version_2(tmp_path: Path) -> None:
         "sys/fs/cgroup/user/memory.stat": "anon 10\ninactive_file 1000\n",
         "sys/fs/cgroup/user/job/memory.max": "max\n",
         "sys/fs/cgroup/user/job/cpu.max": "150000 100000\n",
+        "sys/fs/cgroup/user/job/cpu.stat": "usage_usec 9\nthrottled_usec 250000\n",
         "sys/fs/cgroup/user/cpu.max": "max 100000\n",
     })  # fmt: skip
-    assert resources.container(root) == resources.Limits(memory=8000, free=4000, cores=1.5)
+    assert resources.container(root) == resources.Limits(memory=8000, free=4000)
+    assert cores.quota(root) == 1.5
+    assert cores.throttled_seconds(root) == 0.25
 
 
 def test_control_groups_of_version_1(tmp_path: Path) -> None:
@@ -721,14 +759,26 @@ def test_control_groups_of_version_1(tmp_path: Path) -> None:
         "sys/fs/cgroup/memory/memory.usage_in_bytes": "1000",
         "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000",
         "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+        "sys/fs/cgroup/cpu/cpu.stat": "nr_throttled 3\nthrottled_time 1500000000\n",
     })  # fmt: skip
-    assert resources.container(root) == resources.Limits(memory=6000, free=5000, cores=2.0)
+    assert resources.container(root) == resources.Limits(memory=6000, free=5000)
+    assert cores.quota(root) == 2.0
+    assert cores.throttled_seconds(root) == 1.5
     files(root, {
         "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
         "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
     })  # fmt: skip
-    assert resources.container(root) == resources.Limits()
-    assert resources.container(tmp_path / "none") == resources.Limits()
+    for nothing in (root, tmp_path / "none"):
+        assert resources.container(nothing) == resources.Limits()
+        assert cores.quota(nothing) is None
+    assert cores.throttled_seconds(tmp_path / "none") == 0
+
+
+@pytest.mark.parametrize(("quota", "usable"), [(None, 4), (0.5, 1), (1.0, 1), (1.5, 2), (9.0, 4)])
+def test_usable_cores(quota: float | None, usable: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "numbers", lambda: [0, 2, 5, 7])
+    monkeypatch.setattr(cores, "quota", lambda: quota)
+    assert cores.usable() == usable
 
 
 @linux

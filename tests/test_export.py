@@ -144,7 +144,7 @@ def test_twice_from_nothing_gives_the_same_bundle(exported, photos, tmp_path):
 def test_a_second_export_does_nothing_again(exported, photos):
     folder, bundle = exported
     before = contents(bundle)
-    settings = pipeline.settings_for({**QUICK, "data": photos, "run": folder})
+    settings = pipeline.settings_for({**QUICK, "data": photos, "run": folder}, "export")
     for name in pipeline.STAGES:
         stage = pipeline.stage(name)
         assert run.is_current(stage, settings, run.inputs_of(stage, settings)), name

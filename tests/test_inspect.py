@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +20,13 @@ from mobileclf.cli.inspect import inspect as command
 from mobileclf.decision import Classes, Decision, decision_file
 from mobileclf.errors import DataError
 from mobileclf.report import inspection
-from mobileclf.tflite import delegates, graph, interpreter, metadata, quantization
+from mobileclf.tflite import delegates, graph, metadata, quantization, runtimes
 from mobileclf.tflite import inspect as module
 from mobileclf.tflite.delegates import MAIN, Loaded
 from mobileclf.tflite.inspect import inspect
 from mobileclf.tflite.runtime_versions import RELEASES, first_release, release_key
 from tests.models import LABELS, SIZE, tiny_int8
+from tests.test_delegates import BENCHMARK
 from tests.test_graph import KINDS, edited
 
 DATA = Path(os.environ.get("MOBILECLF_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -32,7 +36,7 @@ THIRD = DATA / "tflite" / "mobilenet_v1_0.25_128_quant.tflite"
 @pytest.fixture
 def only_litert(monkeypatch):
     """TensorFlow takes seconds to start, and most tests ask nothing of it."""
-    monkeypatch.setattr(interpreter, "installed", lambda: [MAIN])
+    monkeypatch.setattr(runtimes, "installed", lambda: [MAIN])
 
 
 @pytest.fixture
@@ -114,6 +118,20 @@ def test_one_float_operator_makes_a_mixture():
     assert found["verdict"].endswith("int8, 1 float32, 1 hybrid")
 
 
+def test_some_weights_in_float16_are_no_float16_model():
+    model = graph.read(KINDS["float16 weights"]())
+    first = model.subgraphs[0]
+    stored = [i for i, t in enumerate(first.tensors) if t.dtype == "float16" and len(t.shape) > 1]
+    tensors = list(first.tensors)
+    tensors[stored[0]] = replace(tensors[stored[0]], dtype="float32")
+    found = quantization.quantization(
+        replace(model, subgraphs=(replace(first, tensors=tuple(tensors)),))
+    )
+    half, total = len(stored) - 1, len(stored)
+    assert half >= 1 and found["kind"] == "mixed"
+    assert found["verdict"] == f"mixed: float arithmetic, {half} of {total} weights in float16"
+
+
 @pytest.mark.skipif(not THIRD.is_file(), reason=f"no data in {DATA}; set MOBILECLF_DATA")
 def test_a_third_partys_model(only_litert):
     found = inspect(THIRD)
@@ -167,6 +185,35 @@ def test_a_shared_buffer_counts_once_and_is_said(no_runtime, tmp_path):
     assert lost == shared["parts"]["other buffers"] > 0
 
 
+def test_data_that_overlap_are_refused():
+    opened = metadata.opened(labelled())
+    buffers = opened.graph.buffers
+    held = next(buffer for buffer in buffers if buffer.bytes > 1)
+    for other in (
+        graph.Buffer(start=held.start, bytes=held.bytes - 1),
+        graph.Buffer(start=held.start + held.bytes - 1, bytes=1),
+    ):
+        both = replace(opened.graph, buffers=(*buffers, other))
+        with pytest.raises(DataError, match="found buffers that overlap"):
+            module._sizes(replace(opened, graph=both))
+    end = max(buffer.start + buffer.bytes for buffer in buffers)
+    module._sizes(replace(opened, files_at=end))
+    with pytest.raises(DataError, match="found buffers that overlap"):
+        module._sizes(replace(opened, files_at=end - 1))
+
+
+def test_many_operators_on_one_constant_cost_no_time():
+    """The time would grow with the square of their number."""
+    opened = metadata.opened(tiny_int8())
+    first = opened.graph.subgraphs[0]
+    user = next(op for op in first.operators if len(op.inputs) == 3)
+    many = replace(first, operators=(user,) * 30_000)
+    start = time.process_time()
+    sizes = module._sizes(replace(opened, graph=replace(opened.graph, subgraphs=(many,))))
+    assert len(sizes["layers"][0]["shared_with"]) == 2 * 29_999
+    assert time.process_time() - start < 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_oldest_runtime_is_the_one_the_converter_wrote(kind):
     model = KINDS[kind]()
@@ -211,10 +258,19 @@ def test_releases_are_in_order_and_of_real_operators():
     assert release_key("2.9.0") < release_key("2.10.0")
 
 
+def test_releases_are_those_tensorflow_itself_knows():
+    asked = subprocess.run(
+        [sys.executable, str(BENCHMARK), "--releases"], capture_output=True, text=True, timeout=120
+    )
+    if asked.returncode == 2:
+        pytest.skip(asked.stderr.strip())
+    assert asked.returncode == 0, asked.stdout or asked.stderr
+
+
 def test_every_runtime_at_hand_is_asked(tmp_path):
     found = of(tiny_int8(), tmp_path)
     asked = [row["runtime"].split()[0] for row in found["runtimes"]]
-    assert asked == interpreter.installed() and len(asked) >= 2
+    assert asked == runtimes.installed() and len(asked) >= 2
     assert all(row["loads"] is True for row in found["runtimes"])
     assert found["runtimes"][0]["delegates"] == found["xnnpack"]["delegates"] == 1
 

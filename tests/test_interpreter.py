@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,16 +10,15 @@ import pytest
 
 from mobileclf.errors import DataError
 from mobileclf.tflite.interpreter import (
-    OLDEST,
     Interpreter,
     Tensor,
     as_quanta,
-    at_hand,
     dequantized,
     open_interpreter,
     score_photos,
     scores,
 )
+from mobileclf.tflite.runtimes import OLDEST, at_hand, runtime_name
 from tests.models import LABELS, SIZE, photos, tiny_float, tiny_int8
 
 
@@ -102,3 +102,24 @@ def test_grey_and_colour_photos_reach_the_model_as_they_are(channels):
     np.testing.assert_array_equal(scores(interpreter, images), images.sum(axis=(2, 3)))
     with pytest.raises(DataError, match=f"wanted \\(n, 2, 3, {channels}\\), found"):
         scores(interpreter, images[..., :1].repeat(4 - channels, axis=3))
+
+
+def test_a_runtime_is_named_with_its_version():
+    version = metadata.version("ai-edge-litert")
+    assert runtime_name("ai-edge-litert") == f"ai-edge-litert {version}"
+
+
+@pytest.mark.parametrize(
+    ("wheels", "name"),
+    [(["tensorflow-cpu"], "tensorflow 2.1 (tensorflow-cpu)"), (None, "tensorflow")],
+)
+def test_a_runtime_from_another_wheel_is_named(monkeypatch, wheels, name):
+    def version(wheel):
+        if wheel != "tensorflow-cpu":
+            raise metadata.PackageNotFoundError(wheel)
+        return "2.1"
+
+    monkeypatch.setattr(metadata, "version", version)
+    found = {"tensorflow": wheels} if wheels else {}
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: found)
+    assert runtime_name("tensorflow") == name

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+import tracemalloc
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -296,6 +297,30 @@ def test_files_that_unpack_to_too_much_are_refused(monkeypatch):
     monkeypatch.setattr(metadata, "LARGEST_FILES", (1 << 20) - 1)
     with pytest.raises(DataError, match="at most 1048575 bytes, found 1048576"):
         metadata.describe(model)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_files_that_zipfile_would_unpack_whole_are_refused(method):
+    model = described(tiny_int8(), classifier(), {"a": bytes(1000)}, compression=method)
+    with pytest.raises(DataError, match=f"stored or packed by deflate, found method {method}"):
+        metadata.associated_files(model)
+
+
+def test_a_file_that_unpacks_to_more_than_it_says_is_not_unpacked():
+    model = bytearray(
+        described(
+            tiny_int8(), classifier(), {"a": bytes(32 << 20)}, compression=zipfile.ZIP_DEFLATED
+        )
+    )
+    listed = model.rindex(b"PK\x01\x02")
+    model[listed + 24 : listed + 28] = (1000).to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="associated files that cannot be read"):
+            metadata.associated_files(bytes(model))
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_changed_byte_in_a_file_is_noticed():

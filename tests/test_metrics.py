@@ -139,10 +139,11 @@ def test_the_tables_show_float_and_int8_side_by_side():
     assert "test by class, %, float / made " in text
     assert "│ class_1 │ 15 │ 100.0 / 0.0 │ 100.0 / 0.0 │ 100.0 / 0.0 │" in text
     assert "│ (macro average) │ │ 100.0 / 62.5 │ 100.0 / 75.0 │" in text
-    assert "│ 1 class_1 │ 0 / 15 │ 15 / 0 │ │ │" in text
+    assert "confusion, float" in text and "│ 1 class_1 │ │ 15 │ │ │" in text
+    assert "confusion, made" in text and "│ 1 class_1 │ 15 │ │ │ │" in text
 
 
 def test_of_many_classes_what_is_confused_is_shown():
     text = shown(12)
-    assert "confusion on test, float / made (1 of 1; all in metrics.json)" in text
+    assert "confusion on test (1 of 1; all in metrics.json)" in text
     assert "│ class_1 │ class_0 │ 0 │ 5 │" in text and "│ class_2 │ class_2 │" not in text

@@ -20,7 +20,8 @@ from rich.progress import Progress
 from mobileclf import parallel
 from mobileclf.errors import DataError, EnvironmentProblem, UsageError
 from mobileclf.parallel import address_of, each
-from mobileclf.tflite.interpreter import OLDEST, at_hand, score_photos
+from mobileclf.tflite.interpreter import score_photos
+from mobileclf.tflite.runtimes import OLDEST, at_hand
 from tests.cluster import dask_cluster
 from tests.models import photos, tiny_int8
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobileclf import bundles, cli
+from mobileclf import bundles, cli, cores
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images.load import ImageSpec
 from mobileclf.prediction import pictures
 from mobileclf.prediction import predict as prediction
-from mobileclf.prediction.predict import as_csv, predict, submit
+from mobileclf.prediction.predict import as_csv, predict
 from mobileclf.records import sha256_bytes, sha256_file, write_json
 from mobileclf.tflite import interpreter
 from tests.cluster import dask_cluster
@@ -179,7 +179,9 @@ def test_a_table_of_tabs_is_a_table(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "t" / "t.TSV").write_text("id\tx\n1\t0\n")
     (row,) = predict(bundle, tmp_path / "t" / "t.TSV")
     assert (row["path"], row["label"]) == (str(photo), "red")
-    assert submit(bundle, tmp_path / "t" / "t.TSV")[0] == "id,label\n1,red\n"
+    out = tmp_path / "out.csv"
+    predict(bundle, tmp_path / "t" / "t.TSV", submission=out)
+    assert out.read_text() == "id,label\n1,red\n"
     picture(tmp_path / "f.csv" / "1.png", (200, 0, 0))  # a folder is none, whatever its name
     assert predict(bundle, tmp_path / "f.csv")[0]["label"] == "red"
 
@@ -398,10 +400,12 @@ def test_images_and_their_column_may_be_elsewhere(
     (table.parent / "images").rename(tmp_path / "elsewhere")
     table.write_text(table.read_text().replace("ID", "which"))
     with pytest.raises(DataError, match="say which with --image-column"):
-        submit(bundle, table, image_folder=tmp_path / "elsewhere")
+        predict(bundle, table, image_folder=tmp_path / "elsewhere")
+    out = tmp_path / "out.csv"
     for images in (tmp_path / "elsewhere", tmp_path / "photos.zip"):
-        text, rows = submit(bundle, table, image_folder=images, image_column="which")
-        assert text == FILLED.replace("ID", "which")
+        out.unlink(missing_ok=True)
+        rows = predict(bundle, table, image_folder=images, image_column="which", submission=out)
+        assert out.read_text() == FILLED.replace("ID", "which")
         assert rows[1]["path"] == f"{images}/=1+1.png"
 
 
@@ -412,8 +416,9 @@ def test_images_are_looked_for_beside_the_csv_too(
     (table.parent / "train_images").mkdir()
     picture(table.parent / "train_images" / "007.png", BLUE)
     monkeypatch.chdir(tmp_path)
-    text, rows = submit(bundle, table, image_folder=Path("test_images"))
-    assert text == FILLED and rows[1]["path"] == str(table.parent / "test_images" / "=1+1.png")
+    rows = predict(bundle, table, image_folder=Path("test_images"), submission="out.csv")
+    assert Path("out.csv").read_text() == FILLED
+    assert rows[1]["path"] == str(table.parent / "test_images" / "=1+1.png")
     picture(tmp_path / "test_images" / "007.png", BLUE)  # what is here goes first
     labels = [row["label"] for row in predict(bundle, table, image_folder=Path("test_images"))]
     assert labels == [None, None, "blue", None]
@@ -455,12 +460,13 @@ def test_a_submission_with_holes_is_not_written(
 def test_options_that_do_not_fit_are_wrong_usage(
     bundle: Path, table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    photo = table.parent / "images" / "007.png"
+    photo, out = table.parent / "images" / "007.png", tmp_path / "out.csv"
     for images in ([table, table], [photo], [table, photo]):
         with pytest.raises(UsageError, match="--submission: wanted one CSV as IMAGES"):
-            submit(bundle, images)
+            predict(bundle, images, submission=out)
     with pytest.raises(UsageError, match="--label-column 'ID': .* has its ids in the column"):
-        submit(bundle, table, label_column="ID")
+        predict(bundle, table, label_column="ID", submission=out)
+    assert not out.exists()
     with pytest.raises(UsageError, match="--images .*: it is for the images of a CSV"):
         predict(bundle, photo, image_folder=tmp_path)
     with pytest.raises(UsageError, match="--image-column x: it is for the images of a CSV"):
@@ -472,7 +478,7 @@ def test_options_that_do_not_fit_are_wrong_usage(
 def test_a_csv_without_rows_is_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("id\n")
     with pytest.raises(DataError, match="test.csv: wanted rows, found only a header"):
-        submit(bundle, tmp_path / "test.csv")
+        predict(bundle, tmp_path / "test.csv")
 
 
 def test_a_cluster_reads_what_this_machine_reads(
@@ -529,6 +535,57 @@ def test_no_more_interpreters_are_opened_than_there_are_threads(
     rows = predict(bundle, photos)
     assert [row["path"] for row in rows] == list(map(str, photos))
     assert [row["group_score"] for row in rows] == [i / 256 for i in range(40)]
-    import joblib
+    assert len(opened) <= 2 + cores.usable()  # two for the golden cases and the scale
 
-    assert len(opened) <= 2 + joblib.effective_n_jobs(-1)  # two for the golden cases and the scale
+
+def test_no_input_and_no_picture_is_written_over(
+    bundle: Path, table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photo, names = picture(tmp_path / "a.jpg", RED), tmp_path / "names.txt"
+    other = picture(tmp_path / "b.jpg", BLUE)
+    inside = table.parent / "images" / "007.png"
+    names.write_text("a\n")
+    (tmp_path / "link.csv").symlink_to(table)
+    folder = table.parent / "images"
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.write(photo, "a.jpg")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    one = "a file to write, found one that is read"
+    lost = "a new name, found a picture, which would be lost"
+    home = f"a place outside of {bundle}, which the model is read from"
+    for words, wanted in (
+        ([bundle, photo, "--sheet", photo], one),
+        ([bundle, other, "--sheet", photo], lost),  # predict bundle --sheet *.jpg
+        ([bundle, other, "--output", photo], lost),
+        ([bundle, photo, "--output", photo], one),
+        ([bundle, table, "--submission", table], one),
+        ([bundle, table, "--submission", tmp_path / "link.csv"], one),
+        ([bundle, table, "--images", "../p.zip", "--output", tmp_path / "p.zip"], one),
+        ([bundle, photo, "--output", bundle / "model.tflite"], home),
+        ([bundle, photo, "--output", bundle / "new.csv"], home),
+        ([bundle / "model.tflite", photo, "--output", bundle / "bundle.json"], home),
+        ([names, photo, "--output", names], one),
+        ([bundle, photo, "--labels", names, "--output", names], one),
+        ([bundle, folder, "--sheet", inside], lost),
+        ([bundle, table, "--sheet", inside], lost),
+        ([bundle, photo, "--output", tmp_path / "o", "--submission", tmp_path / "o"],
+         "another file than --output's"),
+    ):  # fmt: skip
+        assert run(*words) == 2, words
+        assert wanted in capfd.readouterr().err, words
+        assert {path: path.read_bytes() for path in before} == before, words
+    with pytest.raises(UsageError, match="one that is read"):
+        predict(bundle, photo, sheet=photo)
+
+
+@pytest.mark.parametrize("name", ["s.jpg", "s.png"])
+def test_an_earlier_sheet_may_be_drawn_again_but_not_among_the_pictures(
+    bundle: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "in"
+    for i in range(2):
+        picture(folder / f"{i}.png", RED)
+        predict(bundle, folder, sheet=tmp_path / name)
+    predict(bundle, folder, sheet=folder / name)
+    with pytest.raises(UsageError, match="found a picture, which would be lost"):
+        predict(bundle, folder, sheet=folder / name)

@@ -11,6 +11,7 @@ import pytest
 PROGRAM = """
 from mobileclf import progress
 progress.say("said [red]x[/red] :bug: $x$")
+progress.say("\\x1b]0;t\\x07\\u202e\\udcff\\r")
 for title in ("first", "second"):
     for _ in progress.track([1, 2], title, 2):
         pass
@@ -18,6 +19,7 @@ progress.warn("careful")
 print("IPython" in __import__("sys").modules)
 """
 SAID = "said [red]x[/red] :bug: $x$"
+PLAIN = r"\x1b]0;t\x07\u202e\udcff\r"
 WARNED = "warning: careful"
 
 
@@ -25,7 +27,7 @@ def test_in_a_pipe_there_are_the_messages_alone() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     )
-    assert done.stderr == f"{SAID}\n{WARNED}\n"
+    assert done.stderr == f"{SAID}\n{PLAIN}\n{WARNED}\n"
     assert done.stdout == "False\n"
 
 

@@ -18,20 +18,21 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, get_args
 
-from mobileclf import progress
+from mobileclf import cores, progress
 from mobileclf.errors import DataError, EnvironmentProblem, UsageError
 from mobileclf.records import Record, sha256_file
-from mobileclf.tflite.graph import IDENTIFIER
-from mobileclf.tflite.interpreter import Kernels, Runtime, at_hand, installed, runtime_name
+from mobileclf.tflite.delegates import LARGEST_INPUT
+from mobileclf.tflite.graph import file_bytes, read
+from mobileclf.tflite.interpreter import Kernels
+from mobileclf.tflite.runtimes import Runtime, at_hand, installed, runtime_name
 from mobileclf.wording import counted
 
-from . import machine
+from . import SECONDS, machine
 from .child import Child
 from .rounds import Configuration, Group, Round, Slice, measure
 from .summary import summary
 from .worker import WARM_UP
 
-SECONDS = 60.0
 # Of timed invokes in a slice: long against a tick of 10 ms, short against changes of load.
 SLICE = 0.25
 # Phones have more cores, but little gains from them.
@@ -94,7 +95,7 @@ def bench(
                      "seconds": seconds, "seed": seed},
         "models": [_describe(i, model, probes) for i, model in enumerate(found)],
         **summary([model.name for model in found], probes, groups, rounds,
-                                cores=len(machine.cores()), seconds=seconds),
+                                cores=cores.usable(), seconds=seconds),
         "frequency_mhz": [min(frequencies), max(frequencies)] if frequencies else None,
     }  # fmt: skip
 
@@ -121,15 +122,15 @@ def _runtimes(names: Sequence[str] | None) -> list[Runtime]:
 
 
 def _threads(counts: Sequence[int] | None) -> list[int]:
-    cores = len(machine.cores())
+    most = cores.usable()
     if counts is None:
-        return [n for n in (1, 2, MOST_THREADS) if n <= cores]
+        return [n for n in (1, 2, MOST_THREADS) if n <= most]
     if not counts:
         raise UsageError("--threads: wanted numbers as 1,2, found none")
     for count in counts:
-        if not 1 <= count <= cores:
+        if not 1 <= count <= most:
             raise UsageError(
-                f"--threads {count}: wanted 1 to {cores}, the cores that may be used here; "
+                f"--threads {count}: wanted 1 to {most}, the cores that may be used here; "
                 "threads without a core each measure the system's scheduler"
             )
     return sorted(set(counts))
@@ -155,13 +156,16 @@ def _file(path: Path) -> Path:
         from mobileclf.bundles import read_bundle
 
         path = path / str(read_bundle(path)["model"]["file"])
+    data = file_bytes(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: wanted a .tflite file or a bundle, found no such file") from error
-    if head[4:] != IDENTIFIER:
-        raise DataError(f"{path}: wanted a .tflite file (TFL3), found other bytes")
+        graphs = read(data).subgraphs[:1]
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).removeprefix('model: ')}") from error
+    for tensor in (graph.tensors[i] for graph in graphs for i in graph.inputs):
+        if (values := math.prod(tensor.shape)) > LARGEST_INPUT:
+            raise DataError(
+                f"{path}: wanted an input of at most {LARGEST_INPUT:,} values, found {values:,}"
+            )
     return path
 
 
@@ -336,8 +340,7 @@ def _rounds(
                     others=others,
                 )
 
-            cores = len(machine.cores())
-            return measure(groups, one, cores, seconds=seconds, seed=seed), frequencies
+            return measure(groups, one, cores.usable(), seconds=seconds, seed=seed), frequencies
 
 
 @contextmanager

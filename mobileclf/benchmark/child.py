@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from types import TracebackType
 
-from mobileclf import chatter
+from mobileclf import apart, chatter
 from mobileclf.errors import EnvironmentProblem
 from mobileclf.records import Record
-from mobileclf.tflite.interpreter import MODULES, Runtime
+from mobileclf.tflite.runtimes import MODULES, Runtime
 
 from . import worker
 
@@ -33,7 +32,7 @@ class Child:
         self._limit = limit
         self._printed = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", worker.__name__, MODULES[runtime]],
+            apart.command(worker.__name__, MODULES[runtime]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if verbose else self._printed,

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import time
 from pathlib import Path
 
+from mobileclf import cores
 from mobileclf.records import Record
+
+from .rounds import TOLERANCE
 
 # What counts as work, where the system has it. `guest` is part of `user` on Linux, `interrupt` and
 # `dpc` part of `system` on Windows; `steal` is what a hypervisor gave to others.
 BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 
 
-def cores() -> list[int]:
-    """The logical cores that this process may use, by number."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def description() -> Record:
     """Processor, cores that may be used, system, Python and the frequency governor (or None)."""
     return {
         "cpu": _processor(),
-        "cores": len(cores()),
+        "cores": cores.usable(),
         "memory_bytes": _memory(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -42,7 +37,7 @@ def busy_seconds() -> float:
     import psutil
 
     times = psutil.cpu_times(percpu=True)
-    usable = [times[i] for i in cores() if i < len(times)]
+    usable = [times[i] for i in cores.numbers() if i < len(times)]
     return sum(getattr(core, kind, 0.0) for core in usable for kind in BUSY)
 
 
@@ -58,16 +53,25 @@ def frequency() -> float | None:
 
 
 class Watch:
-    """How many cores others kept busy since it was made: their CPU seconds over wall seconds."""
+    """How many cores others kept busy since it was made: their CPU seconds over wall seconds.
+
+    Of a container's quota they have what is left of the machine for nothing. All cores where the
+    quota kept time from us: it does so to everything in the container at once.
+    """
 
     def __init__(self) -> None:
+        self._throttled = cores.throttled_seconds()
         self._wall, self._own, self._busy = time.perf_counter(), time.process_time(), busy_seconds()
 
     def others(self, ours: float) -> float:
         """Cores, at least 0. ours: CPU seconds that our children took meanwhile."""
         own = time.process_time() - self._own + ours
         busy = busy_seconds() - self._busy
-        return max(0.0, busy - own) / max(time.perf_counter() - self._wall, 1e-9)
+        wall = max(time.perf_counter() - self._wall, 1e-9)
+        if (cores.throttled_seconds() - self._throttled) / wall > TOLERANCE:
+            return float(cores.usable())
+        spare = len(cores.numbers()) - cores.usable()
+        return max(0.0, (busy - own) / wall - spare)
 
 
 def _processor() -> str:

@@ -15,7 +15,8 @@ from statistics import median
 from typing import Literal
 
 from mobileclf.stats.medians import median_interval, relative_width
-from mobileclf.tflite.interpreter import Kernels, Runtime
+from mobileclf.tflite.interpreter import Kernels
+from mobileclf.tflite.runtimes import Runtime
 
 # Fewer say little: the interval of the median is then their second least to their second largest.
 LEAST_ROUNDS = 10

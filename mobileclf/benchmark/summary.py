@@ -88,8 +88,10 @@ def _figures(
                 "rounds": verdict.rounds,
             }
     else:
-        # What others are compared with: the load alone counts, the rest shows in their ratios.
-        trouble = "busy" if len(quiet) < LEAST_ROUNDS <= len(rounds) else None
+        # What others are compared with: how well it is known shows in their ratios.
+        trouble = "busy" if len(quiet) < LEAST_ROUNDS else None
+        if len(rounds) < LEAST_ROUNDS:
+            trouble = "few rounds"
     return {
         "median_ms": float(np.median(times)),
         "p90_ms": float(np.percentile(times, 90)),
@@ -156,9 +158,9 @@ def _reasons(
         ]
         others = [part.others for part, wanted in parts if is_busy(part, wanted, cores)]
         yield (
-            f"at {counted(threads, 'thread')}, in {len(others)} of {len(parts)} slices others kept "
-            f"{median(others):.1f} of {counted(cores, 'core')} busy: these figures are of a loaded "
-            "machine; measure again when it is idle"
+            f"at {counted(threads, 'thread')}, in {len(others)} of {len(parts)} slices others or a "
+            f"quota took {median(others):.1f} of {counted(cores, 'core')}: these figures are of a "
+            "loaded machine; measure again when it is idle"
         )
     wide = [
         (relative_width(v.value, (v.low, v.high)), c) for c, _, _, v in troubled

@@ -1,4 +1,4 @@
-"""Time a `.tflite` on one runtime in a process of its own: `python -m` this, and its module's name.
+"""Time a `.tflite` on one runtime, whose module `main` is told, in a process of its own.
 
 Says a JSON line once the runtime is imported, then answers each request, a JSON line on its
 input, with one on its output. It ends with its input, so that none outlives the process that
@@ -21,6 +21,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileclf import apart
+
 LEAST_INVOKES = 3
 # Of the time measured, how much goes before it: pages are touched, caches filled, threads started.
 WARM_UP = 0.2
@@ -39,6 +41,7 @@ def main(module_name: str) -> None:
     except Exception as error:
         _say(answers, {"problem": _line(error)})
         return
+    apart.limit_memory()
     _reset_peak()
     baseline = _resident()
     _say(answers, {"ready": True})
@@ -110,7 +113,7 @@ def _values(shape: NDArray[Any], dtype: Any, generator: np.random.Generator) -> 
     kind = np.dtype(dtype)
     if kind in (np.int8, np.uint8, np.int16):
         limits = np.iinfo(kind)
-        return generator.integers(limits.min, limits.max + 1, shape).astype(kind)
+        return generator.integers(limits.min, limits.max, shape, kind, endpoint=True)
     if kind.kind == "f":
         return generator.random(shape).astype(kind)
     if kind.kind in "biu":
@@ -185,7 +188,3 @@ def _reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         pass
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -8,21 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 
+from mobileclf.tflite.runtimes import MODULES, OLDEST, Runtime
+
 from .line import Line
 from .packages import module_of, version_of
 from .probe import WANTED, Outcome
 
 GPU, RUNTIMES = "GPU", "TFLite runtimes"
 NVIDIA_SMI = 10  # seconds that it may take
-OLDEST = "tflite-runtime"
-MODULES = {
-    "ai-edge-litert": "ai_edge_litert.interpreter",
-    "tensorflow": "tensorflow.lite.python.interpreter",
-    "tflite-runtime": "tflite_runtime.interpreter",
-}
-USES = {
+USES: dict[Runtime, str] = {
     "ai-edge-litert": "needed: every score and golden case is taken on it",
-    "tensorflow": "optional, to compare with",
+    "tensorflow": "needed: scores of ai-edge-litert are held against it",
     "tflite-runtime": "optional: the oldest that apps ship",
 }
 
@@ -120,7 +116,6 @@ def runtime_lines(outcomes: Mapping[str, Outcome]) -> Iterator[Line]:
     """
     for name, module in MODULES.items():
         version, outcome = version_of(name), outcomes.get(f"run {module}")
-        needed = name == "ai-edge-litert"
         if outcome is None or (version is None and outcome.problem is not None):
             do = f"pip install {name}"
             if name == OLDEST:
@@ -128,7 +123,7 @@ def runtime_lines(outcomes: Mapping[str, Outcome]) -> Iterator[Line]:
                 fits = sys.platform == "linux" and sys.version_info < (3, 12)
                 do = "pip install 'mobileclf[oldest]'" if fits else ""
             yield Line(section=RUNTIMES, what=name, found="not installed", wanted=USES[name],
-                       state="missing", do=do, needed=needed)  # fmt: skip
+                       state="missing", do=do, needed=name != OLDEST)  # fmt: skip
             continue
         version = version or "some version"
         found, do = f"{version}, int8 by {_kernels(outcome)}", ""
@@ -137,13 +132,12 @@ def runtime_lines(outcomes: Mapping[str, Outcome]) -> Iterator[Line]:
         elif outcome.answer["output"] != WANTED:
             found = f"{version}, computes {outcome.answer['output']} in place of {WANTED}"
             do = _repair(name)
-        elif needed and not outcome.answer["xnnpack"]:
+        elif name == "ai-edge-litert" and not outcome.answer["xnnpack"]:
             # The shipped answers are XNNPACK's; others would be called golden.
             found, do = f"{version}, runs without XNNPACK", _repair(name)
-        # An installed runtime that does not run stops `score`, though it need not be there.
-        scored = needed or name == OLDEST
+        # An installed runtime that does not run stops `score`, also the one that may be absent.
         yield Line(section=RUNTIMES, what=name, found=found, wanted=USES[name],
-                   state="wrong" if do else "ok", do=do, needed=scored)  # fmt: skip
+                   state="wrong" if do else "ok", do=do, needed=True)  # fmt: skip
 
 
 def _kernels(outcome: Outcome) -> str:

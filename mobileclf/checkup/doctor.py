@@ -10,8 +10,9 @@ from threading import Event
 
 from mobileclf import progress
 from mobileclf.config import Settings, configured
-from mobileclf.errors import UsageError
+from mobileclf.errors import EnvironmentProblem, UsageError
 from mobileclf.records import Record
+from mobileclf.tflite.runtimes import MODULES
 
 from . import accelerators, android, packages, resources, system, weights
 from .probe import LIMIT, Outcome, tried
@@ -25,6 +26,7 @@ def doctor(*, run: Path | None = None, out: Path | None = None, limit: float = L
     asked. `ready` says whether the main job can run; `lines` has a `Line` each, with `stops` for
     those because of which it cannot. Takes some seconds, most of them TensorFlow's import.
     """
+    _check_here()
     run, out = _folders(run, out)
     # Before anything is tried: importing Keras makes its folder.
     kept = [*weights.lines()]
@@ -47,6 +49,15 @@ def doctor(*, run: Path | None = None, out: Path | None = None, limit: float = L
     }
 
 
+def _check_here() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise EnvironmentProblem(
+            "the working directory is gone or cannot be read; change to another and ask again"
+        ) from error
+
+
 def _folders(run: Path | None, out: Path | None) -> tuple[Path, Path]:
     try:
         given = configured(None)
@@ -62,7 +73,7 @@ def _try_all(limit: float) -> tuple[dict[str, Outcome], Outcome]:
     light = [f"import {packages.module_of(name)}" for name in packages.needed()]
     light = [step for step in light if step not in grouped]
     # TensorFlow's takes as long as the others together, so it goes first.
-    groups.insert(1, [*light, f"run {accelerators.MODULES['ai-edge-litert']}"])
+    groups.insert(1, [*light, f"run {MODULES['ai-edge-litert']}"])
     stop = Event()
     with progress.bar("looking at this machine", sum(map(len, groups)) + 1) as shown:
 

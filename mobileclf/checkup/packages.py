@@ -13,6 +13,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+from mobileclf.tflite import runtimes
+
 from .line import Line, State
 from .probe import Outcome
 
@@ -21,7 +23,7 @@ CONSTRAINTS = Path(__file__).parent.parent / "constraints-3.11.txt"
 TESTED_PYTHON = (3, 11)
 # Where the module has another name than the package.
 MODULES = {
-    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "ai-edge-litert": runtimes.MODULES["ai-edge-litert"],
     "pillow": "PIL",
     "pillow-heif": "pillow_heif",
     "scikit-learn": "sklearn",

@@ -10,10 +10,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -21,17 +21,13 @@ from queue import Empty, Queue
 from threading import Event, Thread
 from typing import IO, Any
 
+from mobileclf import apart
 from mobileclf.chatter import QUIET_ENVIRONMENT
 
 LIMIT = 60.0
 # int8 ADD of (1, 2, 3, 4) and a constant, in scale 1.
 MODEL = Path(__file__).with_name("tiny.tflite")
 GIVEN, WANTED = [1, 2, 3, 4], [11, 22, 33, 44]
-# The child imports from where the parent does, whatever the working directory holds.
-START = (
-    r"import sys; sys.path[:] = sys.argv[1].split('\n'); "
-    "from mobileclf.checkup.probe import main; main(sys.argv[2:])"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +38,7 @@ class Outcome:
     problem: str | None = None
 
 
-def main(steps: Sequence[str]) -> None:
+def main(*steps: str) -> None:
     """Do the steps, `kind argument` each, and answer on stdout; all other output goes to stderr."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -132,17 +128,17 @@ def _child(
     """Run one child until it ends: how it did, or None when the time was over."""
     quiet = {**QUIET_ENVIRONMENT, "TF_CPP_MIN_LOG_LEVEL": "2",
              "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # fmt: skip
-    path = "\n".join(entry for entry in sys.path if isinstance(entry, str))
     try:
         child = subprocess.Popen(
-            [sys.executable, "-c", START, path, *steps], env={**quiet, **os.environ},
+            apart.command(__name__, *steps), env={**quiet, **os.environ},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            encoding="utf-8", errors="replace",
+            encoding="utf-8", errors="replace", start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         return f"no process can be started ({error.strerror})"
-    with child:
+    with child, _ended(child):
         assert child.stdout is not None and child.stderr is not None
+        left = set(steps)
         answers: Queue[str | None] = Queue()
         said: deque[str] = deque(maxlen=20)
         threads = [
@@ -157,7 +153,6 @@ def _child(
             except Empty:
                 if not stop.is_set() and time.monotonic() < end:
                     continue
-                child.kill()
                 return None
             if line is None:
                 break
@@ -166,13 +161,34 @@ def _child(
                 keep(message["step"], Outcome(
                     answer=message.get("answer", {}), problem=message.get("problem")
                 ))  # fmt: skip
+                left.discard(message["step"])
+                if not left:  # what it does on its way out is not waited for
+                    return "done"
+        try:
+            child.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return None
         threads[1].join(timeout=1)
     return _how_it_ended(child.returncode, said)
 
 
+@contextmanager
+def _ended(child: subprocess.Popen[str]) -> Iterator[None]:
+    """Kills the child at the end, and what it started: that holds its pipes open, too."""
+    try:
+        yield
+    finally:
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):  # macOS: of one that has ended
+                os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+
+
 def _drain(stream: IO[str], put: Callable[[Any], None]) -> None:
-    for line in stream:
-        put(line)
+    with suppress(ValueError):  # closed meanwhile
+        for line in stream:
+            put(line)
     put(None)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclf import cores
+
 from .line import Line, State, megabytes
 
 SECTION = "disk and memory"
@@ -20,11 +22,10 @@ LEAST = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a container leaves to its processes: bytes of memory, bytes still free, cores."""
+    """What a container leaves to its processes: bytes of memory, bytes still free."""
 
     memory: int | None = None
     free: int | None = None
-    cores: float | None = None
 
 
 def lines(run: Path, out: Path, cache: Path, cache_size: int) -> Iterator[Line]:
@@ -108,76 +109,43 @@ def memory() -> tuple[int | None, int | None]:
         found = psutil.virtual_memory()
         return int(found.total), int(found.available)
     except Exception:  # missing, or broken in any way; Linux says it without
-        words = _text(Path("/proc/meminfo")).split()
+        words = cores.text(Path("/proc/meminfo")).split()
         values = dict(zip(words, words[1:], strict=False))
         total, free = (values.get(f"{name}:") for name in ("MemTotal", "MemAvailable"))
         return (int(total) * 1024 if total else None), (int(free) * 1024 if free else None)
 
 
 def _cores() -> Line:
-    if hasattr(os, "sched_getaffinity"):
-        usable = len(os.sched_getaffinity(0))
-    else:
-        usable = os.cpu_count() or 1
-    found, quota = f"{os.cpu_count()}, {usable} usable", container().cores
+    usable, quota = len(cores.numbers()), cores.quota()
+    found = f"{os.cpu_count()}, {usable} usable"
     if quota is not None and quota < usable:
         found += f", {quota:g} by the container's limit"
     return Line(section=SECTION, what="cores", found=found, wanted="any")
 
 
-def container(root: Path = Path("/")) -> Limits:
+def container(root: Path = cores.ROOT) -> Limits:
     """The tightest limits of this process's control groups, version 2 or 1, on Linux."""
     memory: list[int] = []
     free: list[int] = []
-    cores: list[float] = []
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, group = (*line.split(":", 2), "", "")[:3]
-        top = root / "sys/fs/cgroup"
-        if controllers:  # version 1 has a tree for each of them
-            top /= next((n for n in ("memory", "cpu") if n in controllers.split(",")), "none")
-        # Inside a container the group's own path may lie outside of what is mounted.
-        for folder in (top / group.lstrip("/"), *(top / group.lstrip("/")).parents):
-            if not folder.is_relative_to(top):
-                break
-            limit = _number(folder / "memory.max", folder / "memory.limit_in_bytes")
-            used = _number(folder / "memory.current", folder / "memory.usage_in_bytes")
-            if limit is not None and limit < 1 << 60:  # version 1 says "none" as a huge number
-                memory.append(limit)
-                # Files that were only read are given up when memory is wanted.
-                free.append(max(0, limit - max(0, (used or 0) - _cached(folder))))
-            quota, period = _quota(folder)
-            if quota and period:
-                cores.append(quota / period)
-    return Limits(
-        memory=min(memory, default=None), free=min(free, default=None),
-        cores=min(cores, default=None),
-    )  # fmt: skip
-
-
-def _quota(folder: Path) -> tuple[int | None, int | None]:
-    words = _text(folder / "cpu.max").split()
-    if len(words) == 2:
-        return (int(words[0]) if words[0].isdigit() else None), int(words[1])
-    quota = _number(folder / "cpu.cfs_quota_us")
-    return (quota if quota and quota > 0 else None), _number(folder / "cpu.cfs_period_us")
+    for folder in cores.groups("memory", root):
+        limit = _number(folder / "memory.max", folder / "memory.limit_in_bytes")
+        used = _number(folder / "memory.current", folder / "memory.usage_in_bytes")
+        if limit is not None and limit < 1 << 60:  # version 1 says "none" as a huge number
+            memory.append(limit)
+            # Files that were only read are given up when memory is wanted.
+            free.append(max(0, limit - max(0, (used or 0) - _cached(folder))))
+    return Limits(memory=min(memory, default=None), free=min(free, default=None))
 
 
 def _cached(folder: Path) -> int:
-    words = _text(folder / "memory.stat").split()
+    words = cores.text(folder / "memory.stat").split()
     values = dict(zip(words[::2], words[1::2], strict=False))
     return int(values.get("inactive_file") or values.get("total_inactive_file") or 0)
 
 
 def _number(*paths: Path) -> int | None:
     for path in paths:
-        text = _text(path).strip()
+        text = cores.text(path).strip()
         if text.lstrip("-").isdigit():
             return int(text)
     return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -5,7 +5,9 @@ Nothing heavy loads for `--help`.
 
 from __future__ import annotations
 
+import atexit
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -50,4 +52,18 @@ def main(arguments: list[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("error: interrupted", err=True)
         code = INTERRUPTED
+    if code == INTERRUPTED:
+        _leave(code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave(code: int) -> None:
+    """End at once, after what is due at the end.
+
+    Where the interrupt struck within a text that is executed (as dataclasses and named tuples do
+    while a library is imported), CPython would end by the signal whatever code is asked for.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)

@@ -17,6 +17,7 @@ import typer
 
 from mobileclf import __version__, progress
 from mobileclf.errors import INTERRUPTED, EnvironmentProblem, MobileclfError
+from mobileclf.wording import plain
 
 # What the machine is to blame for, wherever it is met: no space, no permission, no such device.
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -75,7 +76,9 @@ def reporting(*, verbose: bool, quiet: bool) -> Iterator[_Report]:
     except MobileclfError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on", INTERRUPTED)
+        # Only a run is gone on with; what has no log keeps nothing.
+        again = "; run the same command again to go on" if report.log is not None else ""
+        _fail(f"interrupted{again}", INTERRUPTED)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             place = error.filename or "a file"
@@ -103,5 +106,5 @@ def _keep_traceback(log: Path | None, verbose: bool) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(plain(f"error: {message}"), err=True)
     raise typer.Exit(code)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mobileclf import pipeline, progress
+from mobileclf.benchmark import SECONDS
 from mobileclf.errors import ProofError, UsageError
 from mobileclf.records import write_json
 
@@ -35,10 +37,10 @@ def bench(
         float,
         typer.Option(
             "--seconds",
-            help="Of timing, at most [60]; it ends once ratios are known.",
+            help=f"Of timing, at most [{SECONDS:g}]; it ends once ratios are known.",
             show_default=False,
         ),
-    ] = 60.0,
+    ] = SECONDS,
     seed: Annotated[
         int,
         typer.Option("--seed", help="Of inputs and the order of slices [0].", show_default=False),
@@ -58,6 +60,8 @@ def bench(
     with reporting(verbose=verbose, quiet=quiet):
         from mobileclf.benchmark import bench as benchmark
 
+        if output is not None:
+            _check_output(output, models)
         choice: Any = kernels
         record = benchmark.bench(
             models, threads=_numbers(threads), runtimes=runtime or None, kernels=choice,
@@ -77,6 +81,17 @@ def bench(
             raise ProofError(f"--require-steady: not steady: {'; '.join(record['reasons'])}")
         for reason in record["reasons"]:
             progress.warn(f"not steady: {reason}")
+
+
+def _check_output(output: Path, models: Sequence[Path]) -> None:
+    """Raises UsageError when `output` is one of the models, or lies in a bundle of them, or in no
+    folder at all."""
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"--output {output}: wanted a place in a folder that is there")
+    for model in models:
+        if output.resolve().is_relative_to(model.resolve()):
+            where = f"a place outside of {model}" if model.is_dir() else "another file"
+            raise UsageError(f"--output {output}: wanted {where}, which a model is read from")
 
 
 def _numbers(text: str | None) -> list[int] | None:

@@ -33,7 +33,7 @@ def doctor(
 
             typer.echo(pipeline.as_json(record))
         else:
-            from mobileclf.report.machine import show
+            from mobileclf.report.checkup import show
 
             show(record)
         stops = [line for line in record["lines"] if line["stops"]]

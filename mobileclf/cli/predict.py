@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mobileclf import pipeline, progress
-from mobileclf.errors import UsageError
 from mobileclf.records import write_bytes
 
 from .app import Json, Quiet, Verbose, reporting
@@ -66,25 +65,19 @@ def predict(
     """Label images; of a bundle by its own decision, as the app would. CSV on stdout."""
     with reporting(verbose=verbose, quiet=quiet):
         from mobileclf.prediction import predict as prediction
+        from mobileclf.prediction.outputs import check_outputs
 
-        options: dict[str, Any] = {
-            "labels": labels, "preprocess": preprocess, "sheet": sheet,
-            "image_folder": image_folder, "image_column": image_column, "cluster": cluster,
-            "verbose": verbose,
-        }  # fmt: skip
-        _check_apart(output=output, submission=submission, sheet=sheet)
+        outputs = {"--output": output, "--submission": submission, "--sheet": sheet}
+        check_outputs(outputs, model, images, labels, image_folder)
+        rows = prediction.predict(
+            model, images, labels=labels, preprocess=preprocess, sheet=sheet,
+            image_folder=image_folder, image_column=image_column, submission=submission,
+            label_column=label_column, cluster=cluster, verbose=verbose,
+        )  # fmt: skip
         if submission is not None:
-            filled, rows = prediction.submit(
-                model, images, label_column=label_column or "label", **options
-            )
-            write_bytes(submission, filled.encode())
             progress.say(f"{submission}: {len(rows)} labels")
             if output is None and not json:
                 return
-        elif label_column is not None:
-            raise UsageError("--label-column: it names a column of --submission; give both")
-        else:
-            rows = prediction.predict(model, images, **options)
         if json:
             text = pipeline.as_json({"predictions": rows}) + "\n"
         else:
@@ -94,11 +87,3 @@ def predict(
         else:
             sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
             sys.stdout.flush()
-
-
-def _check_apart(**files: Path | None) -> None:
-    """Raises UsageError where one file would be written twice."""
-    places: dict[Path, str] = {}
-    for name, path in files.items():
-        if path is not None and (other := places.setdefault(path.resolve(), name)) != name:
-            raise UsageError(f"--{name} {path}: wanted another file than --{other}'s")

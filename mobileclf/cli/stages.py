@@ -109,7 +109,7 @@ def _command(name: str, stage: str, *, summary: str, leading: dict[str, Any] | N
         with reporting(verbose=verbose, quiet=quiet) as report:
             if "int8" in extra:
                 pipeline.require_int8(given.pop("int8"))
-            settings = pipeline.settings_for(given, config=config, recall=name != "export")
+            settings = pipeline.settings_for(given, name, config=config)
             report.log = settings.run_folder / pipeline.LOG
             record = pipeline.run_until(settings, stage, verbose=verbose)
             if as_json:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from mobileclf.records import write_bytes
 
@@ -24,6 +25,7 @@ MARGIN, LINE, FRAME = 14, 13, 3  # pixels
 TITLE_SIZE, TEXT_SIZE = 18, 11
 MOST_LINES = 6  # under a thumbnail
 PAPER, INK, FAINT, EMPTY, RED = "white", "black", "#666666", "#cccccc", "#cc0000"
+MARK = "mobileclf sheet"  # the comment in the file, by which it is known from a photo
 MAX_PIXELS = ImageSpec(width=1, height=1).max_pixels
 # Pillow's own font has ASCII alone. Others are tried by name, where the system keeps its fonts.
 FONTS = (
@@ -119,10 +121,22 @@ def write_page(path: Path, title: str, line: str, cells: Sequence[Cell]) -> None
         _draw(sheet, cell, texts, at)
     out = io.BytesIO()
     if path.suffix.lower() == ".png":
-        sheet.save(out, "PNG")
+        mark = PngInfo()
+        mark.add_text("comment", MARK)
+        sheet.save(out, "PNG", pnginfo=mark)
     else:
-        sheet.save(out, "JPEG", quality=85, subsampling=0)  # red letters stay sharp
+        # Without subsampling red letters stay sharp.
+        sheet.save(out, "JPEG", quality=85, subsampling=0, comment=MARK)
     write_bytes(path, out.getvalue())
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is one that `write_page` wrote."""
+    try:
+        with without_warnings(), Image.open(path, formats=("JPEG", "PNG")) as image:
+            return image.info.get("comment") in (MARK, MARK.encode())
+    except Exception:  # what a decoder raises on broken bytes has no common base
+        return False
 
 
 def _draw(

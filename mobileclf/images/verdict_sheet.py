@@ -21,14 +21,10 @@ ENDINGS = (".jpg", ".jpeg", ".png")
 AMBER = "#c77700"
 
 
-def checked(sheet: Path | str | None) -> Path | None:
-    """The file to write, once its ending is known to be one. Raises UsageError."""
-    if sheet is None:
-        return None
-    path = Path(sheet)
-    if path.suffix.lower() not in ENDINGS:
+def check(sheet: Path | None) -> None:
+    """Raises UsageError for a file whose ending is none of a sheet's."""
+    if sheet is not None and sheet.suffix.lower() not in ENDINGS:
         raise UsageError(f"--sheet {sheet}: wanted a name that ends in .jpg or .png")
-    return path
 
 
 def shown(rows: Sequence[Record], harmful: str | None) -> list[int]:

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import bundles, progress
-from mobileclf.decision import Classes, Decision, decision_file
+from mobileclf.decision import decision_file, read_decision
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images import preprocess
 from mobileclf.images.load import ImageSpec
 from mobileclf.images.preprocess import BYTES, Preprocess
 from mobileclf.records import Record
+from mobileclf.tflite.graph import IDENTIFIER, file_bytes
 from mobileclf.wording import counted
 
 from .labels import check_count, labels_of, read_labels
@@ -32,7 +33,6 @@ from .run_model import CONVERTED, DATA, TRAINED, Rule, RunModel, model_of, run_o
 # Images (n, height, width, channels) uint8 to outputs (n, labels) float64, for one thread.
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
-TFLITE_MAGIC = b"TFL3"
 KERAS_BATCH = 32
 NOT_READ = {
     ".h5": "a Keras h5 file, which is not read yet; load it in Keras and save it as .keras",
@@ -89,15 +89,14 @@ def open_classifier(
             )
         model = model / model_of(model)
     if not model.is_file():
+        found = "a pipe or device" if model.exists() else "nothing there"
         raise DataError(
-            f"{model}: wanted a bundle or run folder, or a .tflite or .keras file; found nothing "
-            "there"
+            f"{model}: wanted a bundle or run folder, or a .tflite or .keras file; found {found}"
         )
-    data = _read(model)
-    if data[4:8] == TFLITE_MAGIC or model.suffix.lower() == ".tflite":
-        kind, record = _of_tflite, CONVERTED
+    if model.suffix.lower() == ".tflite" or _head(model)[4:] == IDENTIFIER:
+        kind, record, data = _of_tflite, CONVERTED, file_bytes(model)
     elif _is_keras(model):
-        kind, record = _of_keras, TRAINED
+        kind, record, data = _of_keras, TRAINED, model.read_bytes()
     else:
         found = NOT_READ.get(model.suffix.lower(), "another file")
         raise DataError(f"{model}: wanted a .tflite or .keras file; found {found}")
@@ -118,9 +117,10 @@ def _refuse_options(what: str, labels: Path | None, how: str | None) -> None:
             raise UsageError(f"{flag} {value}: {what} has its own; leave it out")
 
 
-def _read(path: Path) -> bytes:
+def _head(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -146,9 +146,11 @@ def _of_tflite(
     given: tuple[str, ...] | None,
     how: Preprocess | None,
 ) -> Classifier:
-    from mobileclf.tflite import metadata
+    from mobileclf.tflite import delegates, metadata
     from mobileclf.tflite.interpreter import open_interpreter
 
+    if run is None:
+        delegates.check_runs(model)  # a broken one may end the process that it is opened in
     opened = open_interpreter(data)
     height, width, channels = opened.shape
     if run is not None:
@@ -187,9 +189,14 @@ def _tflite_scorer(model: bytes, how: Preprocess) -> Scorer:
 
     def score(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         answers = [answer(opened, encode(image)) for image in images]
-        return dequantized(np.stack(answers), opened.output)
+        return _both(dequantized(np.stack(answers), opened.output))
 
     return score
+
+
+def _both(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, labels) as it is; of a single unit (n, 1), which is the second label's, (n, 2)."""
+    return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
 
 def _rule_inside(data: bytes | None) -> Rule | None:
@@ -197,10 +204,8 @@ def _rule_inside(data: bytes | None) -> Rule | None:
     if data is None:
         return None
     try:
-        record = json.loads(data)
-        classes = Classes.from_record(record)
-        decision = Decision.from_record(record["decision"], purpose=record["purpose"])
-    except (ValueError, KeyError, TypeError, DataError) as error:
+        classes, decision = read_decision(json.loads(data))
+    except (ValueError, AttributeError, TypeError, DataError) as error:
         raise DataError(f"decision.json in it is not one of mobileclf's ({error})") from error
     if decision_file(classes, decision) != data:
         raise DataError("decision.json in it was changed by hand; export it again")
@@ -245,8 +250,11 @@ def _is_keras(path: Path) -> bool:
         return True
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return {"config.json", "model.weights.h5"} <= set(archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"config.json", "model.weights.h5"} <= set(archive.namelist())
+    except Exception:  # a broken zip raises whatever zipfile stumbles on
+        return False
 
 
 def _of_keras(
@@ -260,6 +268,8 @@ def _of_keras(
 
     if not zipfile.is_zipfile(model):
         raise DataError("wanted a .keras file of Keras 3 (a zip), found other bytes")
+    if model.suffix.lower() != ".keras":
+        raise DataError("a .keras file by what is in it; rename it so that it ends in .keras")
     try:
         network = keras_file.load(model)
     except Exception as error:  # Keras has no base class for what it raises on a strange file
@@ -289,7 +299,7 @@ def _of_keras(
     encode = preprocess.encoder(how, dtype=np.float32, scale=0, zero_point=0, channels=channels)
 
     def score(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        return np.asarray(network(encode(images), training=False)).astype(np.float64)
+        return _both(np.asarray(network(encode(images), training=False)).astype(np.float64))
 
     return Classifier(
         labels=labels,
@@ -305,7 +315,7 @@ def _of_keras(
 def _why_not(error: Exception) -> str:
     words = " ".join(str(error).split())
     if "safe_mode" in words or "Lambda" in words or "deserializ" in words and "unsafe" in words:
-        return "it holds code of its own (a Lambda layer), which is never run from a file"
+        return "it holds code of its own (a Lambda layer or the like), which is never run"
     return f"Keras cannot load it in safe mode ({words[:200]})"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mobileclf import progress
@@ -10,6 +12,9 @@ from mobileclf.decision import Classes
 from mobileclf.errors import DataError, UsageError
 from mobileclf.records import Record
 from mobileclf.wording import counted
+
+# Of the types that the metadata gives to an associated file.
+LABEL_TYPES = ("TENSOR_AXIS_LABELS", "TENSOR_VALUE_LABELS")
 
 
 def labels_of(
@@ -25,6 +30,8 @@ def labels_of(
     must be for these very labels. described, files: metadata and associated files. Raises
     UsageError where there are none, and DataError.
     """
+    # A single unit, as Keras' class_mode="binary" trains it, says how much of the second it is.
+    outputs = max(outputs, 2)
     own, where = _labels_inside(outputs, described, files)
     if given is not None:
         check_count(given, outputs, "--labels")
@@ -45,7 +52,7 @@ def labels_of(
             f"wanted the labels of its decision.json ({', '.join(classes.labels)}), found "
             f"others in {said} ({', '.join(labels)}); its decision holds for those alone"
         )
-    if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
         more = f" and {len(twice) - 1} others" if twice[1:] else ""
         progress.warn(
             f"{said}: more than one output is called {twice[0]!r}{more}; their scores cannot be "
@@ -64,8 +71,10 @@ def _labels_inside(
         if len(listed) == outputs:
             return tuple(listed), "its metadata"
         return None, f"{len(listed)} in its metadata"
+    types = {file["name"]: file["type"] for file in described["files"]} if described else {}
+    named = {name: data for name, data in files.items() if _may_be_labels(name, types.get(name))}
     fitting = {}
-    for name, data in files.items():
+    for name, data in named.items():
         try:
             lines = tuple(_lines(data))
         except UnicodeDecodeError:
@@ -77,7 +86,14 @@ def _labels_inside(
         return lines, f"{name} in it"
     if fitting:
         return None, f"{len(fitting)} files in it with so many lines ({', '.join(fitting)})"
-    return None, "no file in it with so many lines" if files else "none in it"
+    return None, "no label file in it with so many lines" if named else "none in it"
+
+
+def _may_be_labels(name: str, kind: str | None) -> bool:
+    """By what the metadata says that it is, and where they say nothing by its name."""
+    if kind in (None, "UNKNOWN"):
+        return fnmatchcase(name.lower(), "*label*.txt")
+    return kind in LABEL_TYPES
 
 
 def check_count(labels: Sequence[str], outputs: int, where: str) -> None:

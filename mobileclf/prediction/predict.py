@@ -23,16 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from mobileclf import chatter, parallel, progress
+from mobileclf import chatter, cores, parallel, progress
 from mobileclf.decision import NOT_SURE, QUANTA, decision_score, to_quanta, verdicts
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images import verdict_sheet
 from mobileclf.images.contact_sheet import thumbnail
-from mobileclf.records import Record
+from mobileclf.records import Record, write_bytes
 from mobileclf.source.store import Store
 from mobileclf.wording import counted
 
 from .classifier import Classifier, Scorer, open_classifier
+from .outputs import check_outputs
 from .pictures import Picture, Pictures, is_csv, load_picture, pictures_of, read_picture
 from .run_model import Rule
 
@@ -68,6 +69,8 @@ def predict(
     sheet: Path | str | None = None,
     image_folder: Path | None = None,
     image_column: str | None = None,
+    submission: Path | str | None = None,
+    label_column: str | None = None,
     cluster: str | None = None,
     verbose: bool = False,
 ) -> list[Record]:
@@ -76,8 +79,10 @@ def predict(
     model: a bundle's or a run's folder, or a `.tflite` or `.keras` file; labels and preprocess:
     as in `classifier.open_classifier`. images: images, folders (searched within), zips (read in
     place) and CSVs, whose rows name images beside them or in `image_folder` (a folder or zip), in
-    `image_column` [the usual names]. sheet: a .jpg or .png to draw of them. cluster: of workers
-    that read the images, as in `parallel.each`.
+    `image_column` [the usual names]. sheet: a .jpg or .png to draw of them. submission: a CSV to
+    write, where `images` is one CSV: its ids as written there and in its order, and a label for
+    each under `label_column` [label]. cluster: of workers that read the images, as in
+    `parallel.each`.
 
     One row an image: path; label and score of the largest output, on a tie the lower index;
     group_score (the harmful group's sum, what the threshold is compared with, in steps of 1/256;
@@ -85,67 +90,53 @@ def predict(
     None where the model comes with no decision, group_score also without groups; top (label and
     score of the best three); problem (None, or why there is no verdict). Scores are the model's
     outputs: probabilities 0..1, of an int8 model exactly n/256; where they are none, a warning
-    says so. Raises UsageError, and DataError when the model was changed since it was made or
-    cannot be used, when a path does not exist, or when no image could be read.
+    says so. Raises UsageError, also where an output would be written over an input or a picture,
+    and DataError when the model was changed since it was made or cannot be used, when a path does
+    not exist, when no image could be read, or for a submission any: one with holes is worth
+    nothing.
     """
-    given = _paths(images)
-    with _quiet(verbose):
-        drawn = verdict_sheet.checked(sheet)
-        classifier = _opened(model, labels, preprocess)
-        found = pictures_of(given, image_folder, image_column)
-        return _predict(str(model), classifier, found, cluster, drawn)
-
-
-def submit(
-    model: Path | str,
-    images: Sequence[Path | str] | Path | str,
-    *,
-    labels: Path | str | None = None,
-    preprocess: str | None = None,
-    sheet: Path | str | None = None,
-    image_folder: Path | None = None,
-    image_column: str | None = None,
-    label_column: str = "label",
-    cluster: str | None = None,
-    verbose: bool = False,
-) -> tuple[str, list[Record]]:
-    """A CSV with the ids of a CSV, as written there and in its order, and a label for each; and
-    the rows of `predict`.
-
-    Raises what `predict` raises, UsageError unless `images` is one CSV, and DataError when a row
-    has no image or one that cannot be read: a file with holes is worth nothing.
-    """
-    given = _paths(images)
-    if len(given) != 1 or not is_csv(given[0]):
+    given, sheet = _paths(images), _path(sheet)
+    model, labels, submission = Path(model), _path(labels), _path(submission)
+    outputs = {"--sheet": sheet, "--submission": submission}
+    check_outputs(outputs, model, given, labels, image_folder)
+    if label_column is not None and submission is None:
+        raise UsageError("--label-column: it names a column of --submission; give both")
+    if submission is not None and (len(given) != 1 or not is_csv(given[0])):
         shown = ", ".join(map(str, given))
         raise UsageError(f"--submission: wanted one CSV as IMAGES and nothing else, found {shown}")
     with _quiet(verbose):
-        drawn = verdict_sheet.checked(sheet)
+        verdict_sheet.check(sheet)
         classifier = _opened(model, labels, preprocess)
         found = pictures_of(given, image_folder, image_column)
-        if label_column == found.id_column:
+        if submission is None:
+            return _predict(str(model), classifier, found, cluster, sheet)
+        header = (found.id_column, label_column or "label")
+        if header[0] == header[1]:
             raise UsageError(
-                f"--label-column {label_column!r}: {given[0]} has its ids in the column of that "
+                f"--label-column {header[1]!r}: {given[0]} has its ids in the column of that "
                 "name; wanted another"
             )
-        problems = [picture.problem or None for picture in found.rows]
-        _check_whole(given[0], found.rows, problems)
-        rows = _predict(str(model), classifier, found, cluster, drawn)
+        _check_whole(given[0], found.rows, [picture.problem or None for picture in found.rows])
+        rows = _predict(str(model), classifier, found, cluster, sheet)
         _check_whole(given[0], found.rows, [row["problem"] for row in rows])
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((found.id_column, label_column))
+    writer.writerow(header)
     writer.writerows((p.id, row["label"]) for p, row in zip(found.rows, rows, strict=True))
-    return text.getvalue(), rows
+    write_bytes(submission, text.getvalue().encode())
+    return rows
+
+
+def _path(given: Path | str | None) -> Path | None:
+    return Path(given) if given is not None else None
 
 
 def _paths(images: Sequence[Path | str] | Path | str) -> list[Path]:
     return [Path(images)] if isinstance(images, (str, Path)) else [Path(path) for path in images]
 
 
-def _opened(model: Path | str, labels: Path | str | None, preprocess: str | None) -> Classifier:
-    given = Path(labels) if labels is not None else None
-    classifier = open_classifier(Path(model), labels=given, how=preprocess)
+def _opened(model: Path, labels: Path | None, preprocess: str | None) -> Classifier:
+    classifier = open_classifier(model, labels=labels, how=preprocess)
     if classifier.about:
         progress.say(f"{model}: {classifier.about}")
     return classifier
@@ -222,9 +213,7 @@ def _answers(classifier: Classifier, pictures: Pictures, cluster: str | None) ->
 def _in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`work(item)` of each item, in order, in a thread for each core, none of which waits for
     another: `parallel.each` waits after each block, which pixels need and small results do not."""
-    import joblib
-
-    workers = joblib.effective_n_jobs(-1)
+    workers = cores.usable()
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

@@ -6,10 +6,10 @@ earlier model, is not taken for the run's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mobileclf.decision import Classes, Decision
+from mobileclf.decision import Classes, Decision, read_decision
 from mobileclf.errors import DataError
 from mobileclf.records import Record, read_json, sha256_bytes, sha256_file
 
@@ -66,7 +66,7 @@ def run_of(model: Path, data: bytes, record: str) -> RunModel | None:
         )
     _check_read(folder, record, made, DATA)
     labels = tuple(row["label"] for row in read_json(folder / DATA)["labels"])
-    rule, note = _rule_of_run(folder)
+    rule, note = _rule_of_run(folder, model.name)
     if rule is not None and rule.classes.labels != labels:
         raise DataError(
             f"{folder / DECIDED}: wanted the labels of {DATA}, found others; run threshold again"
@@ -85,21 +85,25 @@ def _check_read(folder: Path, name: str, record: Record, read: str) -> None:
         )
 
 
-def _rule_of_run(folder: Path) -> tuple[Rule | None, str]:
-    """The run's decision, or None and why: it must have been chosen on this very model."""
+def _rule_of_run(folder: Path, name: str) -> tuple[Rule | None, str]:
+    """The run's decision for the file `name`, or None and why: its threshold must have been
+    chosen on the scores of this very model."""
     if not (folder / DECIDED).is_file():
         return None, f"no verdicts, as there is no {DECIDED} yet"
     record = read_json(folder / DECIDED)
     try:
         _check_read(folder, DECIDED, record, SCORED)
         _check_read(folder, DECIDED, record, DATA)
-        for name in (KERAS_MODEL, CONVERTED):
-            _check_read(folder, SCORED, read_json(folder / SCORED), name)
+        for read in (KERAS_MODEL, CONVERTED):
+            _check_read(folder, SCORED, read_json(folder / SCORED), read)
     except DataError:
         return None, f"no verdicts, as {DECIDED} is of an earlier model"
     try:
-        classes = Classes.from_record(record["classes"])
-        decision = Decision.from_record(record["decision"], purpose=record["purpose"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / DECIDED}: wanted the key {error}, found none") from error
+        classes, decision = read_decision(record)
+    except DataError as error:
+        raise DataError(f"{folder / DECIDED}: {error}") from error
+    if name == KERAS_MODEL:
+        decision = replace(decision, threshold_q=record["operating_point"]["float"]["threshold_q"])
+    elif name != (ships := model_of(folder)):
+        return None, f"no verdicts, as the threshold of {DECIDED} was chosen for {ships}"
     return Rule(classes=classes, decision=decision), f"decision of {DECIDED}"

@@ -7,7 +7,7 @@ from rich.console import Console
 from mobileclf.records import Record
 from mobileclf.wording import counted
 
-from .table import table
+from .table import table, text
 
 MEGABYTE = 1e6
 LEAST_WIDTH = 100
@@ -35,7 +35,7 @@ def show(record: Record, *, console: Console | None = None) -> None:
     lines += [f"note: {note}" for note in record["notes"]]
     lines += [f"~ not steady: {reason}" for reason in record["reasons"]]
     for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(text(line), soft_wrap=True)
 
 
 def _reference(record: Record) -> str:

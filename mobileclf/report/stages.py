@@ -14,7 +14,7 @@ from mobileclf.scores import FLOAT, PARTS
 from mobileclf.stats.metrics import AVERAGES, RATES
 from mobileclf.wording import counted
 
-from .table import facts, percent, table
+from .table import facts, percent, table, text
 
 MOST_SHOWN = 20  # files left out, pairs confused
 MOST_CLASSES = 8  # of a confusion matrix that fits on a screen
@@ -42,9 +42,9 @@ def show(settings: Settings, stage: str) -> None:
         console.print(_scores(record, [REPORTED]) if name == "score" != stage else make(record))
     if stage == "dataset":
         sheet = next(iter(record["sheets"].values()))
-        console.print(f"contact sheets: {(folder / sheet).parent}", markup=False)
+        console.print(text(f"contact sheets: {(folder / sheet).parent}"))
     if stage == "bundle":
-        console.print(f"bundle: {settings.out / str(settings.name)}", markup=False)
+        console.print(text(f"bundle: {settings.out / str(settings.name)}"))
 
 
 def _dataset(record: Record) -> Group:
@@ -120,7 +120,7 @@ def _score(record: Record) -> Group:
     for variant in variants.values():
         if variant["kind"] == "int8" and variant["kernels"] == "xnnpack":
             found, name = variant["parts"][REPORTED], variant["candidate"]
-            tables += [_by_class(reference, found, name), _confusion(reference, found, name)]
+            tables += [_by_class(reference, found, name), *_confusion(reference, found, name)]
     return Group(*tables)
 
 
@@ -138,26 +138,32 @@ def _by_class(reference: Record, found: Record, name: str) -> Table:
     return table(f"{REPORTED} by class, %, float / {name}", ("class", "photos", *RATES), rows)
 
 
-def _confusion(reference: Record, found: Record, name: str) -> Table:
-    """float / int8: all of it where that can be read, else what is confused most often."""
+def _confusion(reference: Record, found: Record, name: str) -> list[Table]:
+    """Of float and of int8: all of it where that can be read, else what is confused most often."""
     labels = list(reference["classes"])
-    title = f"confusion on {REPORTED}, float / {name}"
-    cells = list(zip(reference["confusion"], found["confusion"], strict=True))
+    both = {FLOAT: reference["confusion"], name: found["confusion"]}
     if len(labels) <= MOST_CLASSES:
-        rows = [
-            (f"{i} {label}", *(f"{a} / {b}" if a or b else "" for a, b in zip(*pair, strict=True)))
-            for i, (label, pair) in enumerate(zip(labels, cells, strict=True))
+        heads = (f"{REPORTED}: truth, answers by number", *range(len(labels)))
+        return [
+            table(
+                f"confusion, {which}",
+                heads,
+                [
+                    (f"{i} {label}", *(count or "" for count in row))
+                    for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
+                ],
+            )
+            for which, matrix in both.items()
         ]
-        return table(title, ("truth, and answers by number", *range(len(labels))), rows)
     mistakes = [
         (true, answer, a, b)
-        for true, pair in zip(labels, cells, strict=True)
+        for true, *pair in zip(labels, *both.values(), strict=True)
         for answer, a, b in zip(labels, *pair, strict=True)
         if true != answer and (a or b)
     ]
     most = sorted(mistakes, key=lambda row: -max(row[2:]))[:MOST_SHOWN]
-    shown = f" ({len(most)} of {len(mistakes)}; all in metrics.json)"
-    return table(title + shown, ("truth", "answer", FLOAT, name), most)
+    shown = f"confusion on {REPORTED} ({len(most)} of {len(mistakes)}; all in metrics.json)"
+    return [table(shown, ("truth", "answer", FLOAT, name), most)]
 
 
 def _select(record: Record) -> Table:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
+from rich.text import Text
+
+from mobileclf.wording import plain
 
 
 def table(title: str, columns: Sequence[object], rows: Sequence[Sequence[object]]) -> Table:
     """The first column is text, the others stand to the right. None is shown as a dash."""
-    made = Table(title=title, title_justify="left")
+    made = Table(title=text(title, "table.title"), title_justify="left")
     for i, column in enumerate(columns):
-        made.add_column(str(column), justify="right" if i else "left", overflow="fold")
+        made.add_column(text(column), justify="right" if i else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(_text(value) for value in row))
+        made.add_row(*(text(value) for value in row))
     return made
 
 
@@ -27,7 +30,9 @@ def facts(title: str, values: Mapping[str, object]) -> Table:
     return table(title, ("what", "value"), list(values.items()))
 
 
-def _text(value: object) -> str:
+def text(value: object, style: str = "") -> Text:
+    """A value as it stands: names are anybody's, and none is markup or steers the terminal."""
     if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("[", "\\[")
+        return Text("–", style)
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return Text("\n".join(map(plain, shown.split("\n"))), style)

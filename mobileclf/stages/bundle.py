@@ -32,7 +32,8 @@ from mobileclf.source.store import open_store
 from mobileclf.tflite import metadata
 from mobileclf.tflite.audit import audit
 from mobileclf.tflite.graph import contents
-from mobileclf.tflite.interpreter import OLDEST, as_quanta, open_interpreter, score_photos, scores
+from mobileclf.tflite.interpreter import as_quanta, open_interpreter, score_photos, scores
+from mobileclf.tflite.runtimes import OLDEST
 
 # Hidden, since it is deleted before it is built: no folder of a user's has that name.
 FOLDER = ".bundle"

@@ -19,15 +19,8 @@ from mobileclf.run import Stage
 from mobileclf.scores import FLOAT, HELD_BACK, PARTS, SCORE_SCALE, read_labels, score_file
 from mobileclf.stats.calibration import SMALLEST
 from mobileclf.stats.metrics import metrics
-from mobileclf.tflite.interpreter import (
-    OLDEST,
-    Kernels,
-    Runtime,
-    as_quanta,
-    at_hand,
-    runtime_name,
-    score_photos,
-)
+from mobileclf.tflite.interpreter import Kernels, as_quanta, score_photos
+from mobileclf.tflite.runtimes import OLDEST, Runtime, at_hand, runtime_name
 
 LITERT: Runtime = "ai-edge-litert"
 # The kernel families: XNNPACK's answers ship, on every part. The built-in ones and the oldest
@@ -155,4 +148,5 @@ STAGE = Stage(
     settings=("image_size", "channels"),
     packages=("tensorflow", "keras", "ai-edge-litert", "tflite-runtime", "scikit-learn", "pillow"),
     work=work,
+    schema=2,
 )

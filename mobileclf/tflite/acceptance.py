@@ -18,9 +18,7 @@ versions of a model's operators is not looked at.
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -29,15 +27,8 @@ import numpy as np
 
 from mobileclf.records import Record
 
-from .graph import Subgraph, Tensor, read
-from .metadata import (
-    associated_files,
-    content_kind,
-    label_lines,
-    labels_file,
-    parsed,
-    units,
-)
+from .graph import Subgraph, Tensor
+from .metadata import Opened, content_kind, label_lines, labels_file, opened, units
 from .metadata_schema import member
 
 MEDIAPIPE = "MediaPipe Tasks ImageClassifier"
@@ -87,13 +78,13 @@ class _File:
     compressed: bool
 
 
-def accepted_by(model: bytes) -> list[Record]:
+def accepted_by(model: bytes | Opened) -> list[Record]:
     """Whether each of the two accepts a model: by, accepted, reasons (why not) and notes.
 
     notes: what it will do otherwise than one might think, and what is not known. Raises
     DataError for what is no `.tflite`, or whose metadata cannot be read.
     """
-    file = _file(model)
+    file = _file(model if isinstance(model, Opened) else opened(model))
     found = []
     for by, refusals, notes in (
         (MEDIAPIPE, _mediapipe_refuses, _mediapipe_notes),
@@ -340,25 +331,23 @@ def _byte_255(end: _End) -> float | None:
     return None if np.allclose(made, [0.0, 255.0], atol=1.0) else float(made[1])
 
 
-def _file(model: bytes) -> _File:
-    found = read(model)
-    about = parsed(model)
-    described = (about or {}).get("subgraph_metadata") or [{}]
+def _file(model: Opened) -> _File:
+    described = (model.about or {}).get("subgraph_metadata") or [{}]
     tensors = {what: described[0].get(f"{what}_tensor_metadata") for what in ("input", "output")}
-    graph = found.subgraphs[0]
+    graph = model.graph.subgraphs[0]
     return _File(
-        size=len(model),
-        subgraphs=len(found.subgraphs),
+        size=model.size,
+        subgraphs=len(model.graph.subgraphs),
         inputs=_ends(graph, graph.inputs, tensors["input"]),
         outputs=_ends(graph, graph.outputs, tensors["output"]),
         operators=frozenset(op.name for op in graph.operators),
         last=_last(graph),
-        about=about,
+        about=model.about,
         described={
             f"{what}s": None if listed is None else len(listed) for what, listed in tensors.items()
         },
-        files=associated_files(model),
-        compressed=_compressed(model),
+        files=model.files,
+        compressed=model.compressed,
     )
 
 
@@ -384,10 +373,3 @@ def _last(graph: Subgraph) -> str:
             break
         at = inputs[0]
     return name
-
-
-def _compressed(model: bytes) -> bool:
-    if not zipfile.is_zipfile(io.BytesIO(model)):
-        return False
-    with zipfile.ZipFile(io.BytesIO(model)) as archive:
-        return any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())

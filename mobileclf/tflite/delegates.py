@@ -1,14 +1,14 @@
 """What a runtime makes of a model: whether it loads it, and which operators its delegates take.
 
-The runtime is asked in a process of its own (`python -m` this, a runtime and a file), since a
-broken file may crash it, and since two runtimes in one process clash.
+The runtime is asked in a process of its own, since a broken file may crash it, and since two
+runtimes in one process clash.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +16,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from mobileclf import progress
-from mobileclf.errors import DataError
+from mobileclf import apart, progress
+from mobileclf.errors import DataError, EnvironmentProblem
 from mobileclf.records import Record
 
-from .graph import Subgraph
-from .interpreter import MODULES, Runtime, runtime_name
+from .graph import Subgraph, read
+from .runtimes import MODULES, Runtime, runtime_name
 
 MAIN: Runtime = "ai-edge-litert"
 DELEGATE = "DELEGATE"  # the name of a node that stands for the operators a delegate took
 TIME_LIMIT = 120  # seconds; TensorFlow alone may take ten to start
 READY = "ready"
+LARGEST_INPUT = 64_000_000  # values; a photo of 4,600 pixels a side
+RUN = "run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +63,16 @@ class Loaded:
 
 
 def load(
-    model: Path, runtimes: Sequence[Runtime], *, time_limit: float = TIME_LIMIT
+    model: Path, runtimes: Sequence[Runtime], *, run: bool = False, time_limit: float = TIME_LIMIT
 ) -> list[Loaded]:
     """Have each of the installed `runtimes` load a file, side by side, in processes of their own.
 
-    time_limit: seconds for each. Nothing in the file can raise or crash here.
+    run: run it once, too, on zeros; `loads` is then whether that went well. time_limit: seconds
+    for each. Nothing in the file can raise or crash here.
     """
     started: list[tuple[Runtime, subprocess.Popen[str]]] = []
     try:
-        started += ((runtime, _start(runtime, model)) for runtime in runtimes)
+        started += ((runtime, _start(runtime, model, run)) for runtime in runtimes)
         waited = progress.track(started, "runtimes", len(started))
         return [_finish(runtime, child, time_limit) for runtime, child in waited]
     finally:
@@ -79,10 +82,29 @@ def load(
                 child.communicate()
 
 
-def _start(runtime: Runtime, model: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", __name__, runtime, str(model.absolute())]
+def check_runs(path: Path) -> None:
+    """Have LiteRT load and run somebody's model in a process of its own, before it is in ours.
+
+    Raises DataError for what is no sound `.tflite`, wants an input of more than LARGEST_INPUT
+    values, or does not run there once, on zeros; EnvironmentProblem where LiteRT cannot start.
+    """
+    first = read(path.read_bytes()).subgraphs[0]
+    for tensor in (first.tensors[i] for i in first.inputs):
+        if (values := math.prod(tensor.shape)) > LARGEST_INPUT:
+            raise DataError(
+                f"model: wanted an input of at most {LARGEST_INPUT:,} values, found {values:,}"
+            )
+    (found,) = load(path, [MAIN], run=True)
+    if found.loads is None:
+        raise EnvironmentProblem(f"{found.runtime}: {found.reason}")
+    if not found.loads:
+        raise DataError(f"model: {found.runtime} cannot run it ({found.reason})")
+
+
+def _start(runtime: Runtime, model: Path, run: bool) -> subprocess.Popen[str]:
+    what = [runtime, str(model.absolute()), *([RUN] if run else [])]
     return subprocess.Popen(
-        command,
+        apart.command(__name__, *what),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -159,7 +181,9 @@ def shares(graph: Subgraph, loaded: Loaded) -> Record:
         else:
             left.append(i)
     sizes = Counter(taken.values())
-    names = Counter(graph.operators[i].name for i in left)
+    layers: dict[str, list[str]] = {}
+    for i in left:
+        layers.setdefault(graph.operators[i].name, []).append(_layer(graph, i))
     return {
         "runtime": loaded.runtime,
         "delegate": loaded.delegate,
@@ -168,12 +192,8 @@ def shares(graph: Subgraph, loaded: Loaded) -> Record:
         "operators_taken": len(taken),
         "taken_by_each": [sizes[number] for number in range(len(delegates))],
         "operators_left": [
-            {
-                "operator": name,
-                "count": count,
-                "layers": [_layer(graph, i) for i in left if graph.operators[i].name == name],
-            }
-            for name, count in names.most_common()
+            {"operator": name, "count": len(each), "layers": each}
+            for name, each in sorted(layers.items(), key=lambda item: -len(item[1]))
         ],
         "untold": untold,
     }
@@ -184,15 +204,17 @@ def _layer(graph: Subgraph, index: int) -> str:
     return graph.tensors[outputs[0]].name if outputs else graph.operators[index].name
 
 
-def main(runtime: str, model: str) -> None:
+def main(runtime: str, model: str, run: str = "") -> None:
     """In the child: load the model, and print the plan of its nodes as JSON on the last line."""
     module = import_module(MODULES[cast(Runtime, runtime)])
-    _limit_memory()
+    apart.limit_memory()
     print(READY, flush=True)
     answer: dict[str, Any] = {"loads": False, "reason": None, "nodes": []}
     try:
         engine = module.Interpreter(model_path=model, num_threads=1)
         engine.allocate_tensors()
+        if run == RUN:
+            _run(engine)
         answer["loads"] = True  # whatever comes of the names, which may be no UTF-8
         answer["nodes"] = [
             (
@@ -207,17 +229,9 @@ def main(runtime: str, model: str) -> None:
     print(json.dumps(answer), flush=True)
 
 
-def _limit_memory() -> None:
-    """Keep a broken file from asking for more memory than the machine has, where that can be."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    import psutil
+def _run(engine: Any) -> None:
+    import numpy as np
 
-    most = psutil.Process().memory_info().vms + psutil.virtual_memory().total
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for given in engine.get_input_details():
+        engine.set_tensor(given["index"], np.zeros(given["shape"], given["dtype"]))
+    engine.invoke()

@@ -10,15 +10,22 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileclf.errors import DataError
+from mobileclf.errors import DataError, EnvironmentProblem
 from mobileclf.records import Record
 
 IDENTIFIER = b"TFL3"
+# What is given in place of a .tflite, by its first bytes.
+OTHERS = {
+    b"PK\x03\x04": "a zip, as .keras files are",
+    b"\x89HDF": "an HDF5 file, as .h5 weights are",
+}
+LARGEST = 2**31 - 1  # of a flatbuffer, whose offsets are of 32 bits with sign
 # Vectors may be shared, so a sound file can hold a little more than its bytes. Without a limit
 # a small broken one could say that it holds the same table a million times.
 MOST_READ = 4
@@ -177,6 +184,27 @@ def contents(model: bytes) -> Contents:
         outputs=tuple(end(i) for i in graph.outputs),
         operators=graph.operators,
     )
+
+
+def file_bytes(path: Path) -> bytes:
+    """The bytes of a `.tflite` file. Raises DataError for what is none by its first bytes, before
+    all of it is read, and EnvironmentProblem where it cannot be read."""
+    if not path.is_file():
+        found = "a folder, pipe or device" if path.exists() else "no such file"
+        raise DataError(f"{path}: wanted a .tflite file, found {found}")
+    try:
+        with path.open("rb") as file:
+            head, size = file.read(8), path.stat().st_size
+            if not head:
+                raise DataError(f"{path}: wanted a .tflite file, found an empty one")
+            if head[4:] != IDENTIFIER:
+                what = OTHERS.get(head[:4], "other bytes")
+                raise DataError(f"{path}: wanted a .tflite file (TFL3), found {what}")
+            if size > LARGEST:
+                raise DataError(f"{path}: wanted a .tflite file under 2 GiB, found {size:,} bytes")
+            return head + file.read()
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def read(model: bytes) -> Model:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from mobileclf.decision import NOT_SURE, QUANTA, Classes, Decision
-from mobileclf.errors import DataError, EnvironmentProblem
+from mobileclf.errors import DataError
 from mobileclf.records import Record, read_json, sha256_bytes
 
-from . import delegates, graph, interpreter, metadata
+from . import delegates, graph, metadata, runtimes
 from .graph import Model, Subgraph, Tensor
+from .metadata import Opened
 from .quantization import quantization, unpacked
 from .runtime_versions import first_release, release_key
 
@@ -31,10 +30,6 @@ LIMITS = {
     "int32": (-(2**31), 2**31 - 1),
 }
 # What people give instead of a .tflite, by how such files begin.
-OTHERS = {
-    b"PK\x03\x04": "a zip, as .keras files are",
-    b"\x89HDF": "an HDF5 file, as .h5 weights are",
-}
 
 
 def inspect(model: Path | str) -> Record:
@@ -48,10 +43,9 @@ def inspect(model: Path | str) -> Record:
     EnvironmentProblem when it cannot be read.
     """
     path, bundle = _located(Path(model))
-    data = _bytes(path)
+    data = graph.file_bytes(path)
     try:
-        found = graph.read(data)
-        record = _described(path, data, found)
+        record = _described(path, data, metadata.opened(data))
     except DataError as error:
         raise DataError(f"{path}: {str(error).removeprefix('model: ')}") from error
     if bundle is not None:
@@ -89,26 +83,12 @@ def _located(path: Path) -> tuple[Path, Record | None]:
     return path / name, said
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot read {path}: {error.strerror or error}") from error
-    if not data:
-        raise DataError(f"{path}: wanted a .tflite file, found an empty one")
-    if data[4:8] != graph.IDENTIFIER:
-        what = OTHERS.get(data[:4], "other bytes")
-        raise DataError(f"{path}: wanted a .tflite file (TFL3), found {what}")
-    return data
-
-
-def _described(path: Path, data: bytes, found: Model) -> Record:
+def _described(path: Path, data: bytes, opened: Opened) -> Record:
     from . import acceptance
 
-    first = found.subgraphs[0]
-    files = metadata.associated_files(data)
-    sizes = _sizes(data, found)  # before a runtime sees it: overlapping buffers end here
-    at_work = delegates.load(path, interpreter.installed())
+    found, first = opened.graph, opened.graph.subgraphs[0]
+    sizes = _sizes(opened)  # before a runtime sees it: overlapping buffers end here
+    at_work = delegates.load(path, runtimes.installed())
     return {
         "file": {"bytes": len(data), "sha256": sha256_bytes(data)},
         "schema_version": found.version,
@@ -134,9 +114,9 @@ def _described(path: Path, data: bytes, found: Model) -> Record:
         "sizes": sizes,
         "oldest_runtime": _oldest_runtime(data, found),
         **_runtimes(first, at_work),
-        "metadata": metadata.describe(data),
-        "decision": _decision(files),
-        "accepted_by": acceptance.accepted_by(data),
+        "metadata": metadata.describe(opened),
+        "decision": _decision(opened.files),
+        "accepted_by": acceptance.accepted_by(opened),
     }
 
 
@@ -180,17 +160,18 @@ def _operators(found: Model) -> list[Record]:
     ]
 
 
-def _sizes(data: bytes, found: Model) -> Record:
+def _sizes(opened: Opened) -> Record:
     """Where the file's bytes are; `parts` add up to its size.
 
     A constant belongs to the first operator that works on it, also where a DEQUANTIZE stands
     between, and counts once; `shared_with` names the others.
     """
+    found = opened.graph
     # Two buffers may be the same bytes of the file, so the place is what tells them apart.
     places = {(b.start, b.bytes) for b in found.buffers if b.bytes}
-    files_at = _files_at(data)
+    of_files = opened.size - opened.files_at
     end = 0
-    for start, count in [*sorted(places), (files_at, len(data) - files_at)]:
+    for start, count in [*sorted(places), (opened.files_at, of_files)]:
         if start < end:
             raise DataError("model: wanted data that lie apart, found buffers that overlap")
         end = start + count
@@ -207,7 +188,7 @@ def _sizes(data: bytes, found: Model) -> Record:
             for i in op.inputs:
                 buffer = found.buffers[each.tensors[stored.get(i, i)].buffer]
                 mine = users.setdefault((buffer.start, buffer.bytes), [])
-                if buffer.bytes and row not in mine:
+                if buffer.bytes and row not in mine[-1:]:  # rows rise
                     mine.append(row)
     for (_, count), rows in users.items():
         if rows:
@@ -223,20 +204,12 @@ def _sizes(data: bytes, found: Model) -> Record:
         "constants of operators": of_layers,
         "other buffers": constants - of_layers,
         "metadata": of_metadata,
-        "associated files": len(data) - files_at,
+        "associated files": of_files,
     }
     return {
-        "parts": {**parts, "graph and padding": len(data) - sum(parts.values())},
+        "parts": {**parts, "graph and padding": opened.size - sum(parts.values())},
         "layers": [layer for layer in layers if layer["bytes"]],
     }
-
-
-def _files_at(data: bytes) -> int:
-    """Where the zip of associated files begins; the file's size when there is none."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        return len(data)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return min((info.header_offset for info in archive.infolist()), default=len(data))
 
 
 def _oldest_runtime(data: bytes, found: Model) -> Record:
@@ -247,7 +220,9 @@ def _oldest_runtime(data: bytes, found: Model) -> Record:
     rows = _operators(found)
     known = [row for row in rows if row["first_release"] is not None]
     newest = max((row["first_release"] for row in known), key=release_key, default=None)
-    unknown = [f"{row['operator']} {row['version']}" for row in rows if row not in known]
+    unknown = [
+        f"{row['operator']} {row['version']}" for row in rows if row["first_release"] is None
+    ]
     written = None
     if MIN_RUNTIME in found.metadata:
         buffer = found.buffers[found.metadata[MIN_RUNTIME]]

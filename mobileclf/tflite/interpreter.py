@@ -1,41 +1,31 @@
 """Running a `.tflite`, on each runtime and kernel family, always through the same three lines.
 
 An int8 model's outputs come back as quanta: uint8, 256 of which are probability 1, whatever
-type stands at the file's output. Only its own module knows which runtime is installed.
+type stands at the file's output.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileclf import parallel, progress
+from mobileclf import apart, cores, parallel, progress
 from mobileclf.errors import DataError, EnvironmentProblem
 
-from . import apart
+from . import oldest
+from .runtimes import MODULES, OLDEST, Runtime, at_hand
 
 Kernels = Literal["xnnpack", "builtin"]
-Runtime = Literal["ai-edge-litert", "tensorflow", "tflite-runtime"]
-MODULES = {
-    "ai-edge-litert": "ai_edge_litert.interpreter",
-    "tensorflow": "tensorflow.lite.python.interpreter",
-    "tflite-runtime": "tflite_runtime.interpreter",
-}
-OLDEST: Runtime = "tflite-runtime"
 # Photos that a worker on a cluster gets at once: a few megabytes, and work enough for a new
 # interpreter.
 BLOCK = 16
@@ -64,22 +54,6 @@ class Interpreter:
     labels: int
     input: Tensor
     output: Tensor
-
-
-def at_hand(runtime: Runtime) -> bool:
-    """Whether `runtime` is installed."""
-    # Of the package alone: to look for a module within it would import it, TensorFlow for seconds.
-    return find_spec(MODULES[runtime].partition(".")[0]) is not None
-
-
-def installed() -> list[Runtime]:
-    """The runtimes that are installed, none of which is imported here."""
-    return [runtime for runtime in get_args(Runtime) if at_hand(runtime)]
-
-
-def runtime_name(runtime: Runtime) -> str:
-    """Name and version of an installed runtime, as `ai-edge-litert 2.3.0`."""
-    return f"{runtime} {metadata.version(runtime)}"
 
 
 @cache
@@ -272,7 +246,7 @@ def score_in_threads(
 ) -> NDArray[Any]:
     """`score_photos` in this process; `done` is called for each photo."""
     free: SimpleQueue[Interpreter] = SimpleQueue()
-    workers = os.cpu_count() or 1
+    workers = cores.usable()
     for _ in range(workers):
         free.put(open_interpreter(model, kernels=kernels, runtime=runtime))
 
@@ -289,12 +263,12 @@ def score_in_threads(
 
 
 def _score_apart(model: bytes, photos: NDArray[np.uint8], done: Callable[[], None]) -> NDArray[Any]:
-    """Scores on tflite-runtime, in a child: its symbols clash with TensorFlow's in one process."""
+    """Scores on the oldest runtime, in a child (`oldest`)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / apart.MODEL).write_bytes(model)
-        np.save(folder / apart.PHOTOS, photos)
-        command = [sys.executable, "-m", apart.__name__, str(folder)]
+        (folder / oldest.MODEL).write_bytes(model)
+        np.save(folder / oldest.PHOTOS, photos)
+        command = apart.command(oldest.__name__, str(folder))
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as child:
@@ -305,5 +279,5 @@ def _score_apart(model: bytes, photos: NDArray[np.uint8], done: Callable[[], Non
         if child.returncode:
             reason = said.strip().splitlines()[-1] if said.strip() else f"exit {child.returncode}"
             raise DataError(f"model: {OLDEST} cannot run it ({reason})")
-        result: NDArray[Any] = np.load(folder / apart.SCORES, allow_pickle=False)
+        result: NDArray[Any] = np.load(folder / oldest.SCORES, allow_pickle=False)
         return result

@@ -28,6 +28,8 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 LABELS_FILE = "labels.txt"
 DECISION_FILE = "decision.json"
 LARGEST_FILES = 64 << 20  # bytes of associated files, once unpacked
+# zipfile unpacks what is packed otherwise as a whole, however small it says that it is.
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 CONTENTS = {
     "FeatureProperties": "feature",
@@ -55,6 +57,23 @@ class Description:
     minimum_score: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Any `.tflite`, taken apart once.
+
+    size, files_at: its bytes, and where in them the zip of the associated files begins (size
+    without one). about: the metadata as `metadata_schema.read` gives them, or None. files: the
+    associated ones by name. compressed: whether one of them is.
+    """
+
+    size: int
+    graph: graph.Model
+    about: Record | None
+    files: dict[str, bytes]
+    files_at: int
+    compressed: bool
+
+
 def write(model: bytes, about: Description, files: Mapping[str, bytes]) -> bytes:
     """The model with metadata and associated `files` in it (labels.txt among them).
 
@@ -80,20 +99,35 @@ def write(model: bytes, about: Description, files: Mapping[str, bytes]) -> bytes
 
 def read(model: bytes) -> tuple[Description, dict[str, bytes]]:
     """The metadata and associated files of a model that `write` made. Raises DataError."""
-    tree = parsed(model)
-    if tree is None:
+    found = opened(model)
+    if found.about is None:
         raise DataError("model: wanted TFLite Metadata in it, found none")
-    files = associated_files(model)
-    if not files:
+    if not found.files:
         raise DataError("model: wanted associated files in it, found none")
     try:
-        about = _description(tree)
+        about = _description(found.about)
     except (IndexError, KeyError, TypeError) as error:
         raise DataError("model: wanted metadata as mobileclf writes it, found other") from error
-    return about, files
+    return about, found.files
 
 
-def describe(model: bytes) -> Record | None:
+def opened(model: bytes) -> Opened:
+    """Raises DataError for what is no `.tflite`, or whose metadata or files cannot be read."""
+    found = graph.read(model)
+    data = _metadata_of(model, found)
+    about = schema.read(data) if data is not None else None
+    infos, files = _unpacked(model)
+    return Opened(
+        size=len(model),
+        graph=found,
+        about=about,
+        files=files,
+        files_at=min((info.header_offset for info in infos), default=len(model)),
+        compressed=any(info.compress_type != zipfile.ZIP_STORED for info in infos),
+    )
+
+
+def describe(model: bytes | Opened) -> Record | None:
     """What the metadata in any `.tflite` says, or None without metadata.
 
     name, description, version, author, license and min_parser_version are texts or None.
@@ -107,10 +141,10 @@ def describe(model: bytes) -> Record | None:
 
     Raises DataError for what is no `.tflite`, or whose metadata or files cannot be read.
     """
-    tree = parsed(model)
+    found = model if isinstance(model, Opened) else opened(model)
+    tree, files = found.about, found.files
     if tree is None:
         return None
-    files = associated_files(model)
     subgraph: Record = next(iter(tree["subgraph_metadata"] or ()), {})
     ends = [subgraph.get(f"{end}_tensor_metadata") or [] for end in ("input", "output")]
     owners = [tree, subgraph, *ends[0], *ends[1]]
@@ -137,41 +171,63 @@ def associated_files(model: bytes) -> dict[str, bytes]:
 
     Raises DataError when they cannot be read or unpack to more than LARGEST_FILES bytes.
     """
-    if not zipfile.is_zipfile(io.BytesIO(model)):
-        return {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(model)) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-            if size <= LARGEST_FILES:
-                return {info.filename: archive.read(info) for info in archive.infolist()}
-    except Exception as error:  # a broken zip raises whatever zipfile stumbles on
-        # Cut, since zipfile's messages may hold a good part of the file.
-        said = f"{type(error).__name__}: {error}"[:200]
-        raise DataError(f"model: associated files that cannot be read ({said})") from error
-    raise DataError(
-        f"model: wanted associated files of at most {LARGEST_FILES} bytes, found {size}"
-    )
-
-
-def parsed(model: bytes) -> Record | None:
-    """The metadata as nested dicts, as `metadata_schema.read`, or None without metadata.
-
-    Raises DataError.
-    """
-    data = metadata_bytes(model)
-    if data is None:
-        return None
-    return schema.read(data)
+    return _unpacked(model)[1]
 
 
 def metadata_bytes(model: bytes) -> bytes | None:
     """The metadata's own flatbuffer in a model, or None. Raises DataError for no `.tflite`."""
-    found = graph.read(model)
+    return _metadata_of(model, graph.read(model))
+
+
+def _metadata_of(model: bytes, found: graph.Model) -> bytes | None:
     index = found.metadata.get(ENTRY)
     if index is None:
         return None
     place = found.buffers[index]
     return model[place.start : place.start + place.bytes]
+
+
+def _unpacked(model: bytes) -> tuple[list[zipfile.ZipInfo], dict[str, bytes]]:
+    """The zip's entries, and the files themselves. Raises DataError as `associated_files`."""
+    if not zipfile.is_zipfile(io.BytesIO(model)):
+        return [], {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(model)) as archive:
+            infos = archive.infolist()
+            _check_sizes(infos)
+            return infos, {info.filename: _member(archive, info) for info in infos}
+    except DataError:
+        raise
+    except Exception as error:  # a broken zip raises whatever zipfile stumbles on
+        # Cut, since zipfile's messages may hold a good part of the file.
+        said = f"{type(error).__name__}: {error}"[:200]
+        raise DataError(f"model: associated files that cannot be read ({said})") from error
+
+
+def _check_sizes(infos: Sequence[zipfile.ZipInfo]) -> None:
+    """Before any of them is read. Raises DataError."""
+    size = sum(info.file_size for info in infos)
+    if size > LARGEST_FILES:
+        raise DataError(
+            f"model: wanted associated files of at most {LARGEST_FILES} bytes, found {size}"
+        )
+    for info in infos:
+        if info.compress_type not in PACKED:
+            raise DataError(
+                f"model: wanted associated files stored or packed by deflate, found method "
+                f"{info.compress_type}"
+            )
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as file:
+        # No more than that: read() alone would unpack all there is before it cuts.
+        data = file.read(info.file_size + 1)
+    if len(data) != info.file_size:
+        raise DataError(
+            f"model: wanted an associated file of {info.file_size} bytes, found {len(data)}"
+        )
+    return data
 
 
 def label_lines(data: bytes) -> list[str]:

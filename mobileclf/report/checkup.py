@@ -7,7 +7,7 @@ from rich.table import Table
 
 from mobileclf.records import Record
 
-from .table import table
+from .table import table, text
 
 # Words say it all; colours only help to find them.
 STYLES = {"ok": "green", "warning": "yellow", "missing": "red", "wrong": "bold red",
@@ -25,7 +25,7 @@ def show(record: Record) -> None:
         # Not wrapped: these lines are there to be copied.
         console.print("what to do")
         for what, do in todo:
-            console.print(f"  {what}: {do}", markup=False, soft_wrap=True)
+            console.print(text(f"  {what}: {do}"), soft_wrap=True)
     console.print("ready for the main job" if record["ready"] else "not ready for the main job")
 
 
