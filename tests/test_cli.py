@@ -249,6 +249,21 @@ def _until(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("command", ["quantize", "score", "parity"])
+def test_a_mistyped_run_is_not_begun_on_the_drawn_sample(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for place in ("typo", "empty"):
+        done = run(command, "--run", place)
+        words = (
+            f"error: {command}: wanted a run, found none in {place}; give --run or --name of one, "
+            "or --data with photos to begin one"
+        )
+        assert_one_line(done, 2, words)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]
+
+
 def test_interrupted_is_130(tmp_path: Path) -> None:
     photos(tmp_path / "data", {"a": 300, "b": 300})
     # As at a terminal: what is started in the background inherits that it is ignored.

@@ -12,18 +12,23 @@ from typer.main import get_command
 import mobileclf
 from benchmarks.agreement import PLAIN
 from mobileclf import cli, errors, pipeline
+from mobileclf.benchmark import rounds
 from mobileclf.config import FORMS, OPTIONS, option_name
-from mobileclf.images import checks, duplicates
+from mobileclf.images import checks, duplicates, preprocess, verdict_sheet
 from mobileclf.images.load import ImageSpec
 from mobileclf.prediction.predict import COLUMNS
 from mobileclf.recipes import RECIPES
+from mobileclf.report import stages as report
 from mobileclf.scores import PARTS
 from mobileclf.source import store
 from mobileclf.spelling import AUGMENTATIONS, SEEDS
-from mobileclf.stages import dataset
+from mobileclf.stages import dataset, score
+from mobileclf.stats.calibration import SMALLEST
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+INSTRUMENTS = (ROOT / "docs" / "instruments.md").read_text()
+INSTRUMENT_NAMES = ("score", "predict", "inspect", "bench", "doctor")
 DATA_PAGE = (ROOT / "docs" / "data.md").read_text()
 DOCS = README + "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
 COMMANDS: dict[str, Any] = get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -149,3 +154,21 @@ def test_the_page_on_data_names_every_form_augmentation_and_given_part() -> None
 
 def test_every_recipe_is_in_readme() -> None:
     assert set(re.findall(r"`(seed-[a-z-]+)`", README)) == set(RECIPES)
+
+
+def test_the_page_on_instruments_has_the_figures_of_the_code() -> None:
+    for text in (
+        f"Training photos ({score.MOST_TRAIN} of them",
+        f"(over {report.MOST_CLASSES} classes",
+        f"Up to {preprocess.MOST_CLIPPED} of the 256 bytes",
+        f"fewer than {preprocess.FEWEST_STEPS} different values",
+        f"of over {verdict_sheet.MOST} the marked ones",
+        f"±{rounds.WIDTH:.0%}".replace("%", " %"),
+        f"at least {rounds.LEAST_ROUNDS} rounds",
+    ):
+        assert text in INSTRUMENTS, text
+    assert round(1 / SMALLEST) == 512 and "counts as 1/512" in INSTRUMENTS
+    names = re.findall(r"^\| `([^`]+)` \| ", INSTRUMENTS, re.M)
+    assert set(names) == {*preprocess.NAMED, "M,S"}
+    for name in INSTRUMENT_NAMES:
+        assert f"## {name}\n" in INSTRUMENTS

@@ -70,3 +70,28 @@ def test_csv_comes_back_with_commas_quotes_and_line_ends(tmp_path: Path) -> None
     assert b"\r" not in (tmp_path / "r.csv").read_bytes()
     with pytest.raises(DataError, match="absent.csv"):
         records.read_csv(tmp_path / "absent.csv")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions and links of POSIX")
+def test_a_link_is_followed_and_permissions_are_kept(tmp_path: Path) -> None:
+    target, link = tmp_path / "real.csv", tmp_path / "link.csv"
+    target.write_text("old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    records.write_bytes(link, b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o600
+    records.write_bytes(tmp_path / "fresh.csv", b"x")
+    assert (tmp_path / "fresh.csv").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        records.write_bytes(pipe, b"rows")
+        assert os.read(reader, 10) == b"rows" and pipe.is_fifo()
+    finally:
+        os.close(reader)

@@ -66,6 +66,15 @@ def test_what_is_current_is_not_done_again(settings: Settings) -> None:
     assert pipeline.run(settings) == []
 
 
+def test_a_record_of_an_earlier_form_is_made_anew(settings: Settings) -> None:
+    pipeline = Pipeline()
+    pipeline.run(settings)
+    newer = replace(pipeline.first(), schema=2)
+    bring_up_to_date(newer, settings)
+    bring_up_to_date(newer, settings)
+    assert pipeline.done == ["first", "second", "first"]
+
+
 def test_a_changed_setting_reaches_the_stages_that_use_it_and_those_after(
     settings: Settings,
 ) -> None:
