@@ -63,11 +63,11 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     pipe is written to. Raises EnvironmentProblem when the place cannot be written.
     """
     try:
-        path = path.resolve()
         if path.exists() and not path.is_file():
             with path.open("wb") as pipe:
                 yield pipe
             return
+        path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,13 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
         assert os.read(reader, 10) == b"rows" and pipe.is_fifo()
     finally:
         os.close(reader)
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+def test_the_standard_output_may_be_named() -> None:
+    code = (
+        "from pathlib import Path; from mobileclf.records import write_bytes; "
+        "write_bytes(Path('/dev/stdout'), b'rows')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert (done.stdout, done.returncode) == (b"rows", 0)
