@@ -26,7 +26,7 @@ def show(record: Record) -> None:
 
 def tables(record: Record) -> Iterator[Table]:
     """The tables, the most wanted first."""
-    yield _facts("model", _model(record))
+    yield facts("model", _model(record))
     yield _ends(record)
     yield _operators(record)
     yield from _sizes(record["sizes"], record["file"]["bytes"])
@@ -36,12 +36,12 @@ def tables(record: Record) -> Iterator[Table]:
     if record["metadata"] is not None:
         yield from _metadata(record["metadata"])
     if record["decision"] is not None:
-        yield _facts("decision of mobileclf", record["decision"])
+        yield facts("decision of mobileclf", record["decision"])
     rows = [
         (row["by"], _yes(row["accepted"]), _lines(row["reasons"]), _lines(row["notes"]))
         for row in record["accepted_by"]
     ]
-    yield _table("accepted by", ("what", "accepted", "why not", "notes"), rows)
+    yield table("accepted by", ("what", "accepted", "why not", "notes"), rows)
 
 
 def _model(record: Record) -> dict[str, object]:
@@ -109,7 +109,7 @@ def _ends(record: Record) -> Table:
                     None if reach is None else f"{reach[0]:.6g} .. {reach[1]:.6g}",
                 )
             )
-    return _table("ends", ("tensor", "type", "shape", "scale", "zero point", "range"), rows)
+    return table("ends", ("tensor", "type", "shape", "scale", "zero point", "range"), rows)
 
 
 def _one_of(quantized: Mapping[str, Any], key: str) -> object:
@@ -132,7 +132,7 @@ def _operators(record: Record) -> Table:
         for row in record["operators"]
     ]
     total = sum(row["count"] for row in record["operators"])
-    return _table(f"operators, {total}", ("operator", "version", "count", "since"), rows)
+    return table(f"operators, {total}", ("operator", "version", "count", "since"), rows)
 
 
 def _sizes(sizes: Record, size: int) -> Iterator[Table]:
@@ -151,11 +151,11 @@ def _sizes(sizes: Record, size: int) -> Iterator[Table]:
     if others:
         rest = sum(layer["bytes"] for layer in others)
         rows.append((f"{len(others)} others", None, f"{rest:,}", f"{rest / size:.1%}", None))
-    yield _table(
+    yield table(
         "constants by layer", ("layer", "operator", "bytes", "of the file", "shared with"), rows
     )
     parts = [(name, f"{count:,}") for name, count in sizes["parts"].items()]
-    yield _table("bytes of the file", ("part", "bytes"), [*parts, ("all", f"{size:,}")])
+    yield table("bytes of the file", ("part", "bytes"), [*parts, ("all", f"{size:,}")])
 
 
 def _runtimes(record: Record) -> Table:
@@ -170,7 +170,7 @@ def _runtimes(record: Record) -> Table:
         for row in record["runtimes"]
     ]
     columns = ("runtime", "loads it", "delegates", "operators taken", "why not")
-    return _table("runtimes at hand", columns, rows)
+    return table("runtimes at hand", columns, rows)
 
 
 def _delegates(found: Record) -> Table:
@@ -189,7 +189,7 @@ def _delegates(found: Record) -> Table:
     by = f"{found['delegate']}: " if found["delegate"] else ""
     title = f"{by}{counted(found['delegates'], 'delegate')}, as {found['runtime']} says"
     columns = (f"of {counted(found['operators'], 'operator')}", "count", "by each, or layers")
-    return _table(title, columns, rows)
+    return table(title, columns, rows)
 
 
 def _metadata(about: Record) -> Iterator[Table]:
@@ -210,27 +210,10 @@ def _metadata(about: Record) -> Iterator[Table]:
         if end["score_threshold"] is not None:
             parts.append(f"score threshold {end['score_threshold']}")
         found[f"output {end['name'] or ''}".strip()] = ", ".join(p for p in parts if p) or None
-    yield _facts("metadata", found)
+    yield facts("metadata", found)
     rows = [(file["name"], file["type"], file["bytes"]) for file in about["files"]]
     if rows:
-        yield _table("associated files", ("file", "type", "bytes"), rows)
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    return table(_plain(title), columns, [[_plain(value) for value in row] for row in rows])
-
-
-def _facts(title: str, values: Mapping[str, object]) -> Table:
-    return facts(_plain(title), {str(_plain(k)): _plain(v) for k, v in values.items()})
-
-
-def _plain(value: Any) -> Any:
-    """Text of anybody's file without what would steer a terminal."""
-    if not isinstance(value, str):
-        return value
-    return "".join(
-        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in value
-    )
+        yield table("associated files", ("file", "type", "bytes"), rows)
 
 
 def _short(layer: str) -> str:
