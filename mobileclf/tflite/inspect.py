@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from mobileclf.decision import NOT_SURE, QUANTA, Classes, Decision
+from mobileclf.decision import NOT_SURE, QUANTA, read_decision
 from mobileclf.errors import DataError
 from mobileclf.records import Record, read_json, sha256_bytes
 
@@ -268,10 +267,8 @@ def _decision(files: dict[str, bytes]) -> Record | None:
     if metadata.DECISION_FILE not in files:
         return None
     try:
-        body: Any = json.loads(files[metadata.DECISION_FILE])
-        classes = Classes.from_record(body)
-        decision = Decision.from_record(body["decision"], purpose=body["purpose"])
-    except (DataError, ValueError, KeyError, TypeError) as error:
+        classes, decision = read_decision(json.loads(files[metadata.DECISION_FILE]))
+    except (DataError, ValueError, AttributeError, TypeError) as error:
         return {"rule": None, "problem": f"not a decision of mobileclf ({error})"}
     at = f"{decision.threshold_q} of {QUANTA}"
     if decision.group is None:
