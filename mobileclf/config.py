@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .images.preprocess import preprocess_of
 from .recipes import RECIPES
 from .spelling import augmentations_of, fits_of, head_of, names_of, shape_of
 
@@ -46,6 +47,8 @@ class Settings:
     out: Path = Path("exported")
     recipe: str | None = None
     data: Path | None = None
+    model: Path | None = None
+    labels: Path | None = None
     form: str | None = None
     images: Path | None = None
     image_column: str | None = None
@@ -58,6 +61,8 @@ class Settings:
     strict: bool = False
     cluster: str | None = None
     harmful: str | None = None
+    preprocess: str | None = None
+    trust: bool = False
     backbone: str | None = None
     weights: str | None = None
     image_size: int | None = None
@@ -89,6 +94,8 @@ class Settings:
         _one_of("backbone", self.backbone, BACKBONES)
         _one_of("class_weights", self.class_weights, CLASS_WEIGHTS)
         _one_of("io", self.io, IO_TYPES)
+        if self.preprocess is not None:
+            preprocess_of(self.preprocess)
         head_of(self.head)
         fits_of(self.epochs)
         if self.shape is not None:
@@ -131,20 +138,28 @@ class Settings:
         return "demo" if self.data is None else "real"
 
 
+# What is asked of training, or of a network of ours. With `model` nothing is trained.
+TRAINING = (
+    "recipe", "backbone", "weights", "channels", "head", "dropout", "augment", "views",
+    "class_weights", "epochs", "batch_size", "learning_rate", "patience",
+)  # fmt: skip
+OF_MODEL = ("preprocess", "trust")
 # What was given, or filled in, beside one value of a setting is nothing for another of it.
 _OF_DATA = (
     "form", "images", "image_column", "label_column", "shape", "classes", "groups", "group_by",
-    "channels", "harmful",
+    "channels", "harmful", "labels",
 )  # fmt: skip
 _OF_RECIPES = tuple({name for recipe in RECIPES.values() for name in recipe})
 BELONGS: Mapping[str, tuple[str, ...]] = {
     "data": _OF_DATA,
+    "model": ("labels", "image_size", *OF_MODEL, *TRAINING),
     "recipe": ("weights", "image_size", "channels", "augment", "dropout", *_OF_RECIPES),
     "backbone": ("weights", "image_size", "augment", "dropout"),
     "weights": ("augment", "dropout"),
 }
 
-OPTIONS = tuple(field.name for field in fields(Settings))
+DEFAULTS: Mapping[str, object] = {field.name: field.default for field in fields(Settings)}
+OPTIONS = tuple(DEFAULTS)
 
 
 def option_name(name: str) -> str:
@@ -223,12 +238,25 @@ def make_settings(
         if value is not None:
             given[name] = _checked(name, value, option_name(name))
     values = {name: _checked(name, value, "run") for name, value in (base or {}).items()}
+    _check_model(given, given.get("model", values.get("model")))
     changed = {name for name in given if not _same(given[name], values.get(name))}
     gone = {name for other in changed for name in BELONGS.get(other, ())}
     recipe = RECIPES.get(given.get("recipe") or values.get("recipe") or "", {})
     kept = {name: value for name, value in values.items() if name not in gone}
     fresh = recipe if "recipe" in changed else {k: v for k, v in recipe.items() if k in gone}
     return resolve(Settings(**{**kept, **fresh, **given}))
+
+
+def _check_model(given: Mapping[str, object], model: object) -> None:
+    """What does not go with a model that is given, or not without one. Raises UsageError."""
+    wrong = TRAINING if model is not None else OF_MODEL
+    for name in wrong:
+        if given.get(name, DEFAULTS[name]) != DEFAULTS[name]:
+            raise UsageError(
+                f"{option_name(name)}: with --model nothing is trained; leave it out"
+                if model is not None
+                else f"{option_name(name)}: it says how a model of yours is read; give --model too"
+            )
 
 
 def _same(one: object, other: object) -> bool:
@@ -239,9 +267,20 @@ def _same(one: object, other: object) -> bool:
 
 
 def resolve(settings: Settings) -> Settings:
-    """Fill in what depends on others: name, run, backbone, weights, sizes, dropout, augment."""
+    """Fill in what depends on others: name, run, backbone, weights, sizes, dropout, augment.
+
+    Of a model that is given, the model says them. Raises UsageError.
+    """
     sample = settings.data is None
     name = settings.name or (SAMPLE_NAME if sample else _plain_name(Path(str(settings.data))))
+    run = settings.run or Path("runs") / name
+    if settings.model is not None:
+        if sample:
+            raise UsageError(
+                f"--model {settings.model}: wanted photos to measure it on, found none; give "
+                "--data with class folders, as it was trained on"
+            )
+        return replace(settings, name=name, run=run)
     backbone = settings.backbone or ("small_cnn" if sample else "inception_v3")
     weights = settings.weights or ("none" if backbone in UNTRAINED else "imagenet")
     if backbone in UNTRAINED and weights == "imagenet":
@@ -253,7 +292,7 @@ def resolve(settings: Settings) -> Settings:
         settings,
         name=name,
         harmful=settings.harmful or (SAMPLE_HARMFUL if sample else None),
-        run=settings.run or Path("runs") / name,
+        run=run,
         backbone=backbone,
         weights=weights,
         image_size=settings.image_size or own_size or IMAGE_SIZES[backbone],

@@ -15,6 +15,7 @@ from .source import forms
 from .source.store import Store, open_store
 
 SAMPLE_FOLDER = "sample"
+TRAINED = "train.json"
 
 
 def photos_of(folder: Path, settings: Settings) -> Store:
@@ -26,26 +27,37 @@ def photos_of(folder: Path, settings: Settings) -> Store:
     return open_store(folder / kept) if kept else forms.photos_store(settings)
 
 
-def spec_for(settings: Settings) -> ImageSpec:
-    """The preprocessing of a run. Only after `config.resolve`."""
-    assert settings.image_size is not None and settings.channels is not None
-    size = settings.image_size
-    return ImageSpec(width=size, height=size, channels=settings.channels)
+def spec_of(folder: Path) -> ImageSpec:
+    """The preprocessing of a run, as its model takes it. Only once there is a `train.json`."""
+    return ImageSpec.from_record(read_json(folder / TRAINED)["input"])
 
 
 def load_part(
-    folder: Path, settings: Settings, part: str, *, most: int | None = None
+    folder: Path,
+    settings: Settings,
+    part: str,
+    *,
+    most: int | None = None,
+    spec: ImageSpec | None = None,
 ) -> tuple[Part, NDArray[np.uint8]]:
     """One of the four parts and its photos, uint8 (n, height, width, channels).
 
     most: no more than so many, taken evenly over the part, so that every class is among them.
+    spec: as in `load_photos`.
     """
     whole = read_part(folder, part)
     if most is not None and most < len(whole):
-        rows = np.linspace(0, len(whole) - 1, most).round().astype(int)
-        whole = Part(paths=tuple(whole.paths[i] for i in rows), truth=whole.truth[rows])
+        whole = whole[np.linspace(0, len(whole) - 1, most).round().astype(int)]
+    return whole, load_photos(folder, settings, whole, f"load {part}", spec=spec)
+
+
+def load_photos(
+    folder: Path, settings: Settings, photos: Part, title: str, *, spec: ImageSpec | None = None
+) -> NDArray[np.uint8]:
+    """Photos of a run, uint8 (n, height, width, channels), in their order, with a progress bar.
+
+    spec: `spec_of` the run, unless there is none yet.
+    """
     store = photos_of(folder, settings)
-    photos = load_many(
-        store, whole.paths, spec_for(settings), f"load {part}", cluster=settings.cluster
-    )
-    return whole, photos
+    spec = spec or spec_of(folder)
+    return load_many(store, photos.paths, spec, title, cluster=settings.cluster)

@@ -92,6 +92,10 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
     from .source import forms
 
     # Before the run folder is made: a mistyped path leaves nothing behind.
+    if settings.model is not None:
+        from .importing import formats
+
+        formats.kind_of(settings.model)
     if settings.data is not None:
         forms.check_source(settings)
     elif settings.form not in (None, SAMPLE_FORM):
@@ -129,7 +133,7 @@ def _remembered(settings: Settings) -> Record:
     """The settings for later commands, which may be given in another working directory."""
     here = {
         name: str(path.absolute())
-        for name in ("data", "images", "groups", "golden_from")
+        for name in ("data", "images", "groups", "golden_from", "model", "labels")
         if (path := getattr(settings, name)) is not None and path.exists()
     }
     weights = Path(str(settings.weights))
@@ -184,7 +188,7 @@ def _check_rest(settings: Settings, dataset: Record, stage_name: str) -> None:
             from .golden import pictures_in
 
             pictures_in(settings.golden_from)
-    if stage_name != "dataset":
+    if stage_name != "dataset" and settings.model is None:
         from .models.backbones import check_weights
 
         if head_of(settings.head).output == "sigmoid" and len(dataset["labels"]) != 2:
@@ -291,12 +295,15 @@ def _count_photos(settings: Settings) -> int:
 
 def _minutes(settings: Settings, name: str, photos: int) -> float:
     """A rough estimate for a stage that has not run yet."""
-    seconds, usual = _FORWARD[settings.backbone or "small_cnn"]
+    # Of a model that is given the size is not known before it is read: the largest stands for it.
+    seconds, usual = _FORWARD[settings.backbone or "inception_v3"]
     once = photos * seconds * ((settings.image_size or usual) / usual) ** 2 / 60
     passes, besides = _PASSES.get(name, (0.0, 0.1))
     if name == "train" and settings.weights == "none":
         # Forward and backward through the whole network, for the photos that train.
         passes = 3.0 * settings.train_share * sum(fits_of(settings.epochs))
+    elif name == "train" and settings.model is not None:
+        passes = 0.5
     elif name == "train":
         views = settings.views if settings.augment != "none" else 1
         passes = settings.train_share * views + 0.2

@@ -34,6 +34,10 @@ class Part:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __getitem__(self, rows: NDArray[np.int64]) -> Part:
+        """The photos at these places, in the order of `rows`."""
+        return Part(paths=tuple(self.paths[i] for i in rows), truth=self.truth[rows])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileclf.importing.flatten import flatten
 from mobileclf.models import backbones, qat, rewrites
 from mobileclf.models.backbones import Architecture
+from mobileclf.models.graph import Graph, build
 from mobileclf.tflite import convert
 
 SIZE, LABELS = 16, 3
@@ -35,22 +37,30 @@ def architecture(
 
 
 @cache
-def tiny_folded() -> Any:
+def tiny_network() -> Graph:
     """A folded small_cnn with a sharp head."""
     import tf_keras
 
-    folded = rewrites.fold(backbones.build(tf_keras, architecture()))
-    head = folded.get_layer("probabilities")
+    model = backbones.build(tf_keras, architecture())
+    head = model.get_layer("probabilities")
     head.set_weights([w * 30 for w in head.get_weights()])
-    return folded
+    return rewrites.fold(flatten(model).graph)
+
+
+@cache
+def tiny_folded() -> Any:
+    """`tiny_network` in tf_keras."""
+    import tf_keras
+
+    return build(tf_keras, tiny_network())
 
 
 @cache
 def tiny_graph() -> Any:
-    """The calibrated quantization graph of `tiny_folded`."""
-    graph = qat.quantized(tiny_folded())
-    qat.calibrate(tiny_folded(), graph, photos())
-    return graph
+    """The calibrated quantization-aware model of `tiny_network`."""
+    aware = qat.quantized(tiny_network())
+    qat.calibrate(tiny_network(), aware, photos())
+    return aware
 
 
 @cache

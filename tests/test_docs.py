@@ -16,6 +16,7 @@ from mobileclf.benchmark import rounds
 from mobileclf.config import FORMS, OPTIONS, option_name
 from mobileclf.images import checks, duplicates, preprocess, verdict_sheet
 from mobileclf.images.load import ImageSpec
+from mobileclf.models import transfer
 from mobileclf.prediction.predict import COLUMNS
 from mobileclf.recipes import RECIPES
 from mobileclf.report import stages as report
@@ -23,6 +24,7 @@ from mobileclf.scores import PARTS
 from mobileclf.source import store
 from mobileclf.spelling import AUGMENTATIONS, SEEDS
 from mobileclf.stages import dataset, score
+from mobileclf.stats import assignment
 from mobileclf.stats.calibration import SMALLEST
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +48,7 @@ def unknown_in(text: str) -> list[str]:
     wrong = []
     for line in re.findall(r"mobileclf ((?!=)[a-z-]+[^`\n#|]*)", text):
         name, *rest = line.split()
-        flags = [word for word in rest if word.startswith("-")]
+        flags = [word for word in rest if re.match("--?[a-z]", word)]  # -1..1 is a value
         if name not in COMMANDS or not set(flags) <= flags_of(COMMANDS[name]):
             wrong.append(line)
     return wrong
@@ -63,7 +65,9 @@ def test_the_commands_and_flags_in_the_docs_exist() -> None:
     assert unknown_in(CODE) == []
 
 
-@pytest.mark.parametrize("line", ["mobileclf frobnicate", "mobileclf train --bogus"])
+@pytest.mark.parametrize(
+    "line", ["mobileclf frobnicate", "mobileclf train --bogus", "mobileclf train -k"]
+)
 def test_the_check_of_commands_can_fail(line: str) -> None:
     assert unknown_in(line) == [line.removeprefix("mobileclf ")]
 
@@ -150,6 +154,14 @@ def test_the_page_on_data_names_every_form_augmentation_and_given_part() -> None
     assert f"`seeds` stands for `{SEEDS}`" in DATA_PAGE
     for part in PARTS:
         assert f"`{part}`" in DATA_PAGE
+
+
+def test_the_page_on_ones_own_model_has_what_the_code_has() -> None:
+    page = (ROOT / "docs" / "own_model.md").read_text()
+    for name in (*preprocess.NAMED, "--trust", "--labels", "--image-size"):
+        assert name in page, name
+    assert f"p < {assignment.LEVEL}" in page
+    assert f"more than {transfer.EQUAL:.0e}".replace("e-05", "e-5") in page
 
 
 def test_every_recipe_is_in_readme() -> None:

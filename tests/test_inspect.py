@@ -53,7 +53,7 @@ def of(model: bytes, folder: Path) -> dict[str, object]:
 def labelled() -> bytes:
     """The small model with metadata, labels and a decision in it."""
     about = metadata.Description(
-        name="n", description="d", version="1", author="a", size=SIZE, channels=3,
+        name="n", description="d", version="1", author="a", width=SIZE, height=SIZE, channels=3,
         minimum_score=None,
     )  # fmt: skip
     classes = Classes(labels=("a", "b", "c"), groups=("x", "y", "x"), harmful="x")

@@ -34,7 +34,8 @@ def about(minimum_score=None, channels=3):
         description="d",
         version="1",
         author="a",
-        size=16,
+        width=16,
+        height=16,
         channels=channels,
         minimum_score=minimum_score,
     )

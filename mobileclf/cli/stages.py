@@ -36,6 +36,12 @@ TABLE: dict[str, Option] = {
     "out": _option(ALWAYS, "Folder that bundles are put in [exported]."),
     "recipe": _option("dataset", "Options of a known project, by name: seed-digits and others."),
     "data": _option("dataset", "Folder, zip or CSV with the images [the embedded sample]."),
+    "model": _option(
+        "dataset", "Your model: .keras, .h5, SavedModel, .tflite or a run [train one]."
+    ),
+    "labels": _option(
+        "dataset", "File: a label a line, as the outputs are ordered [alphabetical]."
+    ),
     "form": _option("dataset", "class-folders, csv or pixel-csv [recognised]."),
     "images": _option("dataset", "Folder of the images that a CSV names [beside the CSV]."),
     "image_column": _option("dataset", "Column of a CSV that names the image [the usual names]."),
@@ -50,6 +56,8 @@ TABLE: dict[str, Option] = {
     "strict": _option("dataset", "Exit 4 on what is otherwise a warning [no]."),
     "cluster": _option("dataset", "Dask or Ray cluster that reads the photos [this machine]."),
     "harmful": _option("threshold", "Group or class that must not be missed."),
+    "preprocess": _option("train", "Pixels as --model takes them: 0..1, -1..1, caffe ... [in it]."),
+    "trust": _option("train", "Load a SavedModel with operators that may read or write [no]."),
     "backbone": _option("train", "inception_v3, mobilenet_v2, small_cnn, plain_cnn [the first]."),
     "weights": _option("train", "imagenet, none, or an h5 file [imagenet; the CNNs: none]."),
     "image_size": _option("train", "Side of the input, pixels [299, 224 or 64, by backbone]."),

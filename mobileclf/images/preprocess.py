@@ -39,6 +39,15 @@ class Preprocess:
     bgr: bool = False
     raw: bool = False
 
+    def as_record(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {**vars(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Preprocess:
+        """What `as_record` wrote."""
+        return cls(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])})
+
 
 BYTES = Preprocess(name="0..255", mean=(0.0,), std=(1.0,))
 RAW = Preprocess(name="raw", mean=(0.0,), std=(1.0,), raw=True)
@@ -85,6 +94,22 @@ def from_metadata(normalization: Mapping[str, Any]) -> Preprocess:
         )
     shown = f"mean {_listed(mean)} and std {_listed(std)} of its metadata"
     return Preprocess(name=shown, mean=mean, std=std)
+
+
+def inside(
+    described: Mapping[str, Any] | None, *, dtype: Any, scale: float, zero_point: int
+) -> tuple[Preprocess, str] | None:
+    """What a `.tflite` itself says, and where: its metadata, or the input tensor where its own
+    grid is the bytes, real values 0..255 in steps of 1. Nothing else does. Raises DataError.
+
+    described: as `metadata.describe` gives it, None without metadata.
+    """
+    ends = described["inputs"] if described is not None else []
+    if ends and (normalization := ends[0]["normalization"]):
+        return from_metadata(normalization), "its metadata"
+    if np.dtype(dtype) != np.float32 and holds(dtype, scale, zero_point) == (0.0, 255.0):
+        return BYTES, "its input, whose grid is the bytes"
+    return None
 
 
 def _sound(std: Any, numbers: Any) -> bool:

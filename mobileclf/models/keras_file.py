@@ -49,3 +49,13 @@ def load(path: Path) -> Any:
     import keras
 
     return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def is_keras_3(path: Path) -> bool:
+    """Whether a `.keras` file says that Keras 3 wrote it, and not tf.keras before it."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            version = json.loads(packed.read("metadata.json"))["keras_version"]
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+        return True  # loading it will say what is wrong
+    return not str(version).startswith("2.")

@@ -1,9 +1,10 @@
 """Quantization-aware graphs: the only file that knows tensorflow-model-optimization.
 
-`quantize_model` of tfmot 0.8.1 is not used as it comes: it puts the inputs of some
-concatenations in another order, leaves activation ranges at +-6 and kernel ranges unset, and
-gives a depthwise kernel one range in all. Each is set right here; `prove_same_function` holds
-the graph to the float model.
+Its `quantize_model` is not used: it (0.8.1) puts the inputs of some concatenations in another
+order, leaves activation ranges at +-6 and kernel ranges unset, gives a depthwise kernel one range
+in all, and takes fewer kinds of layers than TFLite has int8 kernels for. Its wrappers are put
+around the layers right here, with a fake quantizer wherever TFLite rounds;
+`prove_same_function` holds the graph to the float model.
 """
 
 from __future__ import annotations
@@ -18,55 +19,138 @@ from numpy.typing import NDArray
 
 from mobileclf.errors import ProofError
 
-from .rewrites import inbound
+from .graph import INPUT, Graph, Node
 from .transfer import largest_difference
 
 PREFIX = "quant_"
 # TFLite computes these in the scale of their input, so input and output share one range.
 SAME_RANGE = (
-    "Concatenate", "MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D",
-    "ZeroPadding2D", "Flatten", "Reshape", "Dropout",
+    "Concatenate", "MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "Maximum", "Minimum",
+    "ZeroPadding2D", "Cropping2D", "UpSampling2D", "Flatten", "Reshape", "Permute",
 )  # fmt: skip
+OTHERS = ("Add", "Subtract", "Multiply", "GlobalAveragePooling2D", "ReLU", "Activation")
+KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "kernel"}
+# The layers that a ReLU after them, and no one else's input, is computed in one with.
+WITH_RELU = (*KERNELS, "Add", "Subtract", "Multiply")
 Range = tuple[float, float]
+SMALLEST = 1e-8  # width of a range that holds nothing but 0
+# TFLite's own int8 grids of these outputs: 256 steps of 1/256, or of 1/128 around 0.
+FIXED: dict[str, Range] = {
+    "softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128),
+}  # fmt: skip
+ACTIVATIONS = ("relu", "swish", *FIXED)
 
 
-def quantized(model: Any) -> Any:
-    """The quantization-aware graph of a folded tf_keras model, the same weights in it.
+def unsupported(graph: Graph) -> list[tuple[str, str]]:
+    """Layers of a folded graph that no quantization-aware graph is made for: name and why.
 
-    Fake quantizers are in place, their ranges not yet set. Concatenations have their inputs in
-    the order of `model`.
+    None of them keeps TFLite's converter from quantizing the model after training.
     """
-    import tensorflow_model_optimization as tfmot
-
-    keras = tfmot.quantization.keras
-    with keras.quantize_scope(_custom_objects()):
-        import tf_keras
-
-        annotated = tf_keras.models.clone_model(model, clone_function=_annotate)
-        annotated.set_weights(model.get_weights())
-        graph = keras.quantize_apply(annotated)
-        return _restore_concatenations(graph, model)
+    found = []
+    for node in graph.nodes:
+        why = _unsupported(node)
+        if why:
+            found.append((node.name, why))
+    return found
 
 
-def _annotate(layer: Any) -> Any:
-    import tensorflow_model_optimization as tfmot
+def _unsupported(node: Node) -> str | None:
+    config = node.config
+    if node.kind == "Activation" and config["activation"] not in ACTIVATIONS:
+        return f"TFLite has no int8 kernel with known rounding for {config['activation']}"
+    if node.kind == "ReLU" and (config["negative_slope"] or config["threshold"]):
+        return "a ReLU with a slope or threshold is not one with the layer before it"
+    if node.kind == "ReLU" and config["max_value"] not in (None, 6):
+        return f"a ReLU that ends at {config['max_value']:g} has no int8 kernel"
+    if node.kind == "UpSampling2D" and config["interpolation"] != "nearest":
+        return f"{config['interpolation']} interpolation rounds unlike its float form"
+    if node.kind == "Conv2D" and config["groups"] > 1:
+        return "a convolution in groups is split by the converter"
+    known = (INPUT, *KERNELS, *SAME_RANGE, *OTHERS)
+    return None if node.kind in known else f"a {node.kind} has no fake quantizer"
 
-    annotate = tfmot.quantization.keras.quantize_annotate_layer
-    kind = type(layer).__name__
-    if kind == "InputLayer":
-        return layer
-    if kind == "DepthwiseConv2D":
-        return annotate(layer, quantize_config=_custom_objects()["PerChannelDepthwise"]())
-    return annotate(layer)
+
+def quantized(graph: Graph) -> Any:
+    """The quantization-aware tf_keras model of a folded graph, the same weights in it.
+
+    Fake quantizers are in place, their ranges not yet set. Only for a graph of which nothing is
+    `unsupported`.
+    """
+    import tf_keras
+    from tensorflow_model_optimization.python.core.quantization.keras import (
+        quantize_layer,
+        quantize_wrapper,
+        quantizers,
+    )
+
+    tensors: dict[str, Any] = {}
+    for node in graph.nodes:
+        if node.kind == INPUT:
+            pixels = tf_keras.Input(tuple(node.config["shape"]), name=node.name)
+            bytes_ = quantizers.AllValuesQuantizer(
+                num_bits=8, per_axis=False, symmetric=False, narrow_range=False
+            )
+            tensors[node.name] = quantize_layer.QuantizeLayer(bytes_)(pixels, training=False)
+            continue
+        layer = getattr(tf_keras.layers, node.kind)(name=node.name, **node.config)
+        sources = [tensors[name] for name in node.inputs]
+        if node.weights:
+            layer.build(sources[0].shape)
+            layer.set_weights(_not_uniform(node))
+        wrapped = quantize_wrapper.QuantizeWrapperV2(layer, _places(graph, node))
+        tensors[node.name] = wrapped(sources if len(sources) > 1 else sources[0], training=False)
+    return tf_keras.Model(pixels, tensors[graph.nodes[-1].name], name="classifier")
 
 
-def _custom_objects() -> dict[str, Any]:
+def _not_uniform(node: Node) -> list[NDArray[np.float32]]:
+    """A layer's weights, a bias that is one number for all channels moved by one float in the last.
+
+    The converter keeps such a bias as one number and divides it by the first channel's scale
+    alone, for all: with a scale for each channel, all others are then wrong.
+    """
+    weights = list(node.weights)
+    if node.kind in KERNELS and len(weights) > 1 and len(set(weights[1].tolist())) == 1:
+        bias = weights[1].copy()
+        bias[-1] = np.nextafter(bias[-1], np.float32(np.inf)) if bias[-1] else 0.0
+        weights[1] = bias
+    return weights
+
+
+def _places(graph: Graph, node: Node) -> Any:
+    """Where the fake quantizers of a layer stand: at its kernel, its activation, its output."""
+    config = _tfmot()["Places"]
+    kernel = KERNELS.get(node.kind)
+    if _in_one_with_relu(graph, node):
+        return config(kernel, activation=False, output=False)
+    if kernel:
+        return config(kernel, activation=True, output=False)
+    # Also where nothing is rounded anew, as after a maximum: the converter leaves what follows in
+    # float where it has to find the range of such an output by itself. The grid of the answers
+    # themselves is its own.
+    answers = node.config.get("activation") == "softmax" and node is graph.nodes[-1]
+    return config(None, activation=False, output=not answers)
+
+
+def _in_one_with_relu(graph: Graph, node: Node) -> bool:
+    """Whether a ReLU alone reads this layer, so that TFLite rounds only after it."""
+    readers = graph.readers(node.name)
+    if node.kind not in WITH_RELU or len(readers) != 1:
+        return False
+    relu = readers[0].kind == "ReLU" or readers[0].config.get("activation") == "relu"
+    alone = readers[0].kind in ("ReLU", "Activation")
+    return relu and alone and node.config.get("activation", "linear") == "linear"
+
+
+def _tfmot() -> dict[str, Any]:
     # Built on demand: the base classes come from a package that takes seconds to import.
-    if not _CUSTOM:
+    if not _CLASSES:
         import tensorflow as tf
         from tensorflow_model_optimization.python.core.quantization.keras import quantizers
         from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
             default_8bit_quantize_registry as registry,
+        )
+        from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+            default_8bit_quantizers,
         )
 
         class DepthwiseQuantizer(quantizers.LastValueQuantizer):  # type: ignore[misc]
@@ -83,46 +167,26 @@ def _custom_objects() -> dict[str, Any]:
                 swapped = super().__call__(swapped, training, weights, **kwargs)
                 return tf.transpose(swapped, (0, 1, 3, 2))
 
-            def get_config(self) -> dict[str, Any]:
-                return {}
+        class Places(registry.Default8BitQuantizeConfig):  # type: ignore[misc]
+            """kernel: name of the layer's kernel, in one range a channel; a dense one in one."""
 
-        class PerChannelDepthwise(registry.Default8BitQuantizeConfig):  # type: ignore[misc]
-            """The default configuration with a range for each channel."""
+            def __init__(self, kernel: str | None, *, activation: bool, output: bool) -> None:
+                super().__init__([kernel] * bool(kernel), ["activation"] * activation, output)
+                if kernel == "depthwise_kernel":
+                    self.weight_quantizer = DepthwiseQuantizer()
 
-            def __init__(self) -> None:
-                super().__init__(["depthwise_kernel"], ["activation"], False)
-                self.weight_quantizer = DepthwiseQuantizer()
+            def get_weights_and_quantizers(self, layer: Any) -> Any:
+                if type(layer).__name__ == "Conv2D":
+                    self.weight_quantizer = (
+                        default_8bit_quantizers.Default8BitConvWeightsQuantizer()
+                    )
+                return super().get_weights_and_quantizers(layer)
 
-            def get_config(self) -> dict[str, Any]:
-                return {}
-
-        _CUSTOM.update(
-            PerChannelDepthwise=PerChannelDepthwise, DepthwiseQuantizer=DepthwiseQuantizer
-        )
-    return _CUSTOM
-
-
-_CUSTOM: dict[str, Any] = {}
+        _CLASSES.update(Places=Places, DepthwiseQuantizer=DepthwiseQuantizer)
+    return _CLASSES
 
 
-def _restore_concatenations(graph: Any, model: Any) -> Any:
-    """`graph` with each concatenation's inputs in the order that `model` has them."""
-    config = graph.get_config()
-    wanted = {
-        PREFIX + layer.name: [PREFIX + name for name in inbound(layer)]
-        for layer in model.layers
-        if type(layer).__name__ == "Concatenate"
-    }
-    for layer in config["layers"]:
-        layer.pop("build_config", None)  # else a QuantizeLayer is built twice, with two ranges
-        if layer["name"] in wanted:
-            (node,) = layer["inbound_nodes"]
-            by_name = {connection[0]: connection for connection in node}
-            layer["inbound_nodes"] = [[by_name[name] for name in wanted[layer["name"]]]]
-    restored = type(graph).from_config(config, custom_objects=_custom_objects())
-    for layer in restored.layers:
-        layer.set_weights(graph.get_layer(layer.name).get_weights())
-    return restored
+_CLASSES: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,17 +208,17 @@ class Quantizer:
         return f"{self.layer}/{self.place}"
 
 
-def quantizers_of(graph: Any) -> list[Quantizer]:
-    """All fake quantizers of a graph, in the order of its layers."""
+def quantizers_of(aware: Any) -> list[Quantizer]:
+    """All fake quantizers of a quantization-aware model, in the order of its layers."""
     found: list[Quantizer] = []
 
     def add(layer: str, place: str, variables: Any, kernel: Any = None) -> None:
         found.append(Quantizer(layer=layer, place=place, low=variables["min_var"],
                                high=variables["max_var"], kernel=kernel))  # fmt: skip
 
-    for layer in graph.layers:
+    for layer in aware.layers:
         if type(layer).__name__ == "QuantizeLayer":
-            add(inbound(layer)[0], "output", layer.quantizer_vars)
+            add(layer.input.node.layer.name, "output", layer.quantizer_vars)
             continue
         name = layer.name.removeprefix(PREFIX)
         for kernel, _, variables in getattr(layer, "_weight_vars", ()):
@@ -173,7 +237,7 @@ def quantizers_of(graph: Any) -> list[Quantizer]:
 def quantizers_out_of_the_way(seen: Callable[[Any, Any], None] | None = None) -> Iterator[None]:
     """Every fake quantizer passes its tensor through untouched while this is open.
 
-    seen(variables, tensor) is told of each. Works for graphs called eagerly, as `forward` does.
+    seen(variables, tensor) is told of each. Works for models called eagerly, as `forward` does.
     """
     from tensorflow_model_optimization.python.core.quantization.keras import quantizers
 
@@ -181,7 +245,7 @@ def quantizers_out_of_the_way(seen: Callable[[Any, Any], None] | None = None) ->
         quantizers.LastValueQuantizer,
         quantizers.MovingAverageQuantizer,
         quantizers.AllValuesQuantizer,
-        _custom_objects()["DepthwiseQuantizer"],
+        _tfmot()["DepthwiseQuantizer"],
     ]
     kept = [cls.__dict__["__call__"] for cls in classes]
 
@@ -208,30 +272,30 @@ def forward(model: Any, photos: NDArray[np.uint8], batch: int = 16) -> NDArray[n
     return np.concatenate(pieces)
 
 
-def prove_same_function(model: Any, graph: Any, photos: NDArray[np.uint8], bound: float) -> float:
+def prove_same_function(model: Any, aware: Any, photos: NDArray[np.uint8], bound: float) -> float:
     """Largest difference of the graph without fake quantizers from the float model.
 
     Raises ProofError naming the first layer whose output differs by more than `bound` relative
     to that layer's largest value.
     """
     with quantizers_out_of_the_way():
-        difference = largest_difference(forward(model, photos), forward(graph, photos))
+        difference = largest_difference(forward(model, photos), forward(aware, photos))
         if difference <= bound:
             return difference
-        first = _first_difference(model, graph, photos[:4], bound)
+        first = _first_difference(model, aware, photos[:4], bound)
     raise ProofError(
         f"quantize: the quantization graph is another function: {difference:.3g} off the float "
         f"model (wanted {bound:g}); the first layer that differs is {first}"
     )
 
 
-def _first_difference(model: Any, graph: Any, photos: NDArray[np.uint8], bound: float) -> str:
+def _first_difference(model: Any, aware: Any, photos: NDArray[np.uint8], bound: float) -> str:
     import tf_keras
 
-    present = {layer.name for layer in graph.layers}
+    present = {layer.name for layer in aware.layers}
     names = [layer.name for layer in model.layers if PREFIX + layer.name in present]
     ours = tf_keras.Model(model.input, [model.get_layer(n).output for n in names])
-    theirs = tf_keras.Model(graph.input, [graph.get_layer(PREFIX + n).output for n in names])
+    theirs = tf_keras.Model(aware.input, [aware.get_layer(PREFIX + n).output for n in names])
     x = photos.astype(np.float32)
     for name, a, b in zip(names, ours(x), theirs(x), strict=True):
         if largest_difference(a, b) > bound * max(1.0, float(np.max(np.abs(a)))):
@@ -239,12 +303,14 @@ def _first_difference(model: Any, graph: Any, photos: NDArray[np.uint8], bound: 
     return names[-1]
 
 
-def calibrate(model: Any, graph: Any, photos: NDArray[np.uint8], batch: int = 16) -> None:
-    """Set every range: activations from `photos`, kernels from themselves, the input 0..255.
+def calibrate(graph: Graph, aware: Any, photos: NDArray[np.uint8], batch: int = 16) -> None:
+    """Set every range: activations from `photos`, kernels from themselves, the input 0..255, and
+    where TFLite has a grid of its own, that.
 
-    model: the folded float model that the graph came from. photos: uint8 (n, h, w, 3), n >= 128.
+    graph: the folded one that the quantization-aware model was made of. photos: uint8 (n, h, w, c),
+    n >= 128.
     """
-    quantizers = quantizers_of(graph)
+    quantizers = quantizers_of(aware)
     by_variable = {id(q.low): q for q in quantizers}
     ranges: dict[str, Range] = {}
 
@@ -253,7 +319,7 @@ def calibrate(model: Any, graph: Any, photos: NDArray[np.uint8], batch: int = 16
         known = ranges.get(name, (0.0, 0.0))
         ranges[name] = (min(known[0], low), max(known[1], high))
 
-    shared = _shared_ranges(model)
+    shared = _shared_ranges(graph)
 
     def range_of(quantizer: Quantizer) -> str:
         """Before its activation a layer has a range of its own, after it may share one."""
@@ -267,13 +333,15 @@ def calibrate(model: Any, graph: Any, photos: NDArray[np.uint8], batch: int = 16
             widen(range_of(quantizer), float(values.min()), float(values.max()))
 
     with quantizers_out_of_the_way(seen):
-        forward(graph, photos, batch)
-    ranges[shared[model.layers[0].name]] = (0.0, 255.0)
+        forward(aware, photos, batch)
+    ranges[shared[graph.nodes[0].name]] = (0.0, 255.0)
+    ranges |= {node.name: own for node in graph.nodes if (own := _fixed(node))}
     for quantizer in quantizers:
         if quantizer.place != "kernel":
             low, high = ranges[range_of(quantizer)]
             quantizer.low.assign(low)
-            quantizer.high.assign(high)
+            # A layer whose output is 0 on every photo still needs a range that is not empty.
+            quantizer.high.assign(max(high, low + SMALLEST))
     set_kernel_ranges(quantizers)
 
 
@@ -291,29 +359,37 @@ def set_kernel_ranges(quantizers: list[Quantizer]) -> None:
             by_depth = "depthwise" in quantizer.kernel.name
             largest = tf.reduce_max(size, axis=(0, 1, 3) if by_depth else (0, 1, 2))
         # A channel of zeros still needs a range that is not empty.
-        largest = tf.maximum(largest, 1e-8)
+        largest = tf.maximum(largest, SMALLEST)
         quantizer.low.assign(-largest)
         quantizer.high.assign(largest)
 
 
-def _shared_ranges(model: Any) -> dict[str, str]:
-    """For each layer, the name that stands for all layers whose outputs share its range."""
-    parent = {layer.name: layer.name for layer in model.layers}
+def _fixed(node: Node) -> Range | None:
+    return FIXED.get(node.config["activation"]) if node.kind == "Activation" else None
+
+
+def _shared_ranges(graph: Graph) -> dict[str, str]:
+    """For each layer, the name that stands for all layers whose outputs share its range.
+
+    One with a grid of its own shares it with no other.
+    """
+    parent = {node.name: node.name for node in graph.nodes}
+    fixed = {node.name for node in graph.nodes if _fixed(node)}
 
     def root(name: str) -> str:
         while parent[name] != name:
             name = parent[name]
         return name
 
-    for layer in model.layers:
-        if type(layer).__name__ in SAME_RANGE:
-            for source in inbound(layer):
-                parent[root(source)] = root(layer.name)
+    for node in graph.nodes:
+        if node.kind in SAME_RANGE:
+            for source in set(node.inputs) - fixed:
+                parent[root(source)] = root(node.name)
     return {name: root(name) for name in parent}
 
 
 def distil(
-    graph: Any,
+    aware: Any,
     photos: NDArray[np.uint8],
     teacher: NDArray[np.float32],
     *,
@@ -323,9 +399,9 @@ def distil(
     seed: int,
     step_done: Callable[[], None] = lambda: None,
 ) -> list[float]:
-    """Fine-tune the graph's kernels and biases towards the float model's own answers.
+    """Fine-tune a quantization-aware model's kernels and biases towards the float model's answers.
 
-    Minimises KL(teacher || graph) with Adam (Hinton et al. 2015, without hard labels).
+    Minimises KL(teacher || aware) with Adam (Hinton et al. 2015, without hard labels).
     Activation ranges stay as calibrated; kernel ranges follow the kernels. photos: uint8
     (n, h, w, 3); teacher: float32 (n, labels). Returns the mean loss of each epoch.
     """
@@ -333,13 +409,13 @@ def distil(
     import tf_keras
 
     optimizer = tf_keras.optimizers.Adam(rate)
-    quantizers = quantizers_of(graph)
-    variables = graph.trainable_variables
+    quantizers = quantizers_of(aware)
+    variables = aware.trainable_variables
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(x: Any, wanted: Any) -> Any:
         with tf.GradientTape() as tape:
-            got = graph(tf.cast(x, tf.float32), training=False)
+            got = aware(tf.cast(x, tf.float32), training=False)
             kl = tf.reduce_sum(wanted * (_log(wanted) - _log(got)), axis=1)
             loss = tf.reduce_mean(kl)
         gradients = tape.gradient(loss, variables)
@@ -365,11 +441,11 @@ def distil(
     return means
 
 
-def weights_of(graph: Any) -> dict[str, NDArray[Any]]:
-    """All numbers of a graph by their place in it, for `numpy.savez`."""
-    return {f"{i:05d}": value for i, value in enumerate(graph.get_weights())}
+def weights_of(aware: Any) -> dict[str, NDArray[Any]]:
+    """All numbers of a model by their place in it, for `numpy.savez`."""
+    return {f"{i:05d}": value for i, value in enumerate(aware.get_weights())}
 
 
-def set_weights(graph: Any, weights: dict[str, NDArray[Any]]) -> None:
-    """Give a graph the numbers that `weights_of` took from one like it."""
-    graph.set_weights([weights[place] for place in sorted(weights)])
+def set_weights(aware: Any, weights: dict[str, NDArray[Any]]) -> None:
+    """Give a model the numbers that `weights_of` took from one like it."""
+    aware.set_weights([weights[place] for place in sorted(weights)])

@@ -1,4 +1,4 @@
-"""Weights between the two Keras, which build the same network under the same layer names."""
+"""When two networks are the same function: the bound, the measure and the proof."""
 
 from __future__ import annotations
 
@@ -11,25 +11,6 @@ from mobileclf.errors import ProofError
 from mobileclf.records import Record
 
 EQUAL = 1e-5
-
-
-def copy_weights(source: Any, target: Any) -> None:
-    """Give `target` (tf_keras) the weights of `source` (Keras 3), layer by layer, by order.
-
-    Raises ProofError when the two are not the same network.
-    """
-    pairs = zip(_weighted(source), _weighted(target), strict=True)
-    for ours, theirs in pairs:
-        if ours.name != theirs.name:
-            raise ProofError(
-                f"transfer: wanted the same layers in both Keras, found {ours.name} "
-                f"against {theirs.name}"
-            )
-        theirs.set_weights(ours.get_weights())
-
-
-def _weighted(model: Any) -> list[Any]:
-    return sorted((layer for layer in model.layers if layer.weights), key=lambda layer: layer.name)
 
 
 def largest_difference(a: NDArray[Any], b: NDArray[Any]) -> float:

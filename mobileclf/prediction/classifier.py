@@ -1,4 +1,4 @@
-"""A model that someone has, as `predict` uses it: a bundle, a run, any `.tflite`, any `.keras`.
+"""A model that someone has, as `predict` uses it: a bundle, a run, any `.tflite`, any of Keras.
 
 Labels, preprocessing and decision come from what the model is delivered with, or from the person,
 and from nowhere else.
@@ -7,7 +7,6 @@ and from nowhere else.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,25 +22,20 @@ from mobileclf.errors import DataError, UsageError
 from mobileclf.images import preprocess
 from mobileclf.images.load import ImageSpec
 from mobileclf.images.preprocess import BYTES, Preprocess
+from mobileclf.importing import formats
+from mobileclf.models import keras_file
 from mobileclf.records import Record
-from mobileclf.tflite.graph import IDENTIFIER, file_bytes
+from mobileclf.source import label_file
+from mobileclf.tflite.graph import file_bytes
 from mobileclf.wording import counted
 
-from .labels import check_count, labels_of, read_labels
+from .labels import check_count, labels_of
 from .run_model import CONVERTED, DATA, TRAINED, Rule, RunModel, model_of, run_of
 
 # Images (n, height, width, channels) uint8 to outputs (n, labels) float64, for one thread.
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 KERAS_BATCH = 32
-NOT_READ = {
-    ".h5": "a Keras h5 file, which is not read yet; load it in Keras and save it as .keras",
-    ".hdf5": "a Keras h5 file, which is not read yet; load it in Keras and save it as .keras",
-    ".pb": "a TensorFlow graph, which is not read yet; convert it to .tflite",
-    ".onnx": "an ONNX model, which is not read yet; convert it to .tflite",
-    ".pt": "a PyTorch model, which is not read yet; convert it to .tflite",
-    ".pth": "a PyTorch model, which is not read yet; convert it to .tflite",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,34 +71,20 @@ def open_classifier(
         if (model / "bundle.json").exists():
             _refuse_options("a bundle", labels, how)
             return _of_bundle(model)
-        if (model / "saved_model.pb").exists():
-            raise DataError(
-                f"{model}: a SavedModel, which is not read yet; convert it to .tflite, or save it "
-                "as .keras"
-            )
-        if not (model / TRAINED).exists():
-            raise DataError(
-                f"{model}: wanted a bundle (a folder with bundle.json), a run (with {TRAINED}), "
-                "or a .tflite or .keras file; found another folder"
-            )
-        model = model / model_of(model)
-    if not model.is_file():
-        found = "a pipe or device" if model.exists() else "nothing there"
-        raise DataError(
-            f"{model}: wanted a bundle or run folder, or a .tflite or .keras file; found {found}"
-        )
-    if model.suffix.lower() == ".tflite" or _head(model)[4:] == IDENTIFIER:
-        kind, record, data = _of_tflite, CONVERTED, file_bytes(model)
-    elif _is_keras(model):
-        kind, record, data = _of_keras, TRAINED, model.read_bytes()
+        if (model / TRAINED).exists():
+            model = model / model_of(model)
+    kind = formats.kind_of(model)
+    given = label_file.read(labels) if labels is not None else None
+    if kind in ("h5", "saved_model") or kind == "keras" and not keras_file.is_keras_3(model):
+        return _of_imported(model, given, chosen)
+    if kind == "tflite":
+        make, record, data = _of_tflite, CONVERTED, file_bytes(model)
     else:
-        found = NOT_READ.get(model.suffix.lower(), "another file")
-        raise DataError(f"{model}: wanted a .tflite or .keras file; found {found}")
+        make, record, data = _of_keras, TRAINED, model.read_bytes()
     if run := run_of(model, data, record):
         _refuse_options("a model of a run", labels, how)
-    given = read_labels(labels) if labels is not None else None
     try:
-        return kind(model, data, run, given, chosen)
+        return make(model, data, run, given, chosen)
     except DataError as error:
         raise DataError(f"{model}: {error}") from error
     except UsageError as error:
@@ -115,14 +95,6 @@ def _refuse_options(what: str, labels: Path | None, how: str | None) -> None:
     for flag, value in {"--labels": labels, "--preprocess": how}.items():
         if value is not None:
             raise UsageError(f"{flag} {value}: {what} has its own; leave it out")
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _of_bundle(folder: Path) -> Classifier:
@@ -213,17 +185,15 @@ def _rule_inside(data: bytes | None) -> Rule | None:
 
 
 def _preprocess_of(described: Record | None, tensor: Any, chosen: Preprocess | None) -> Preprocess:
-    """What is chosen, or what the metadata says, or the tensor itself where its own grid is the
-    bytes: real values 0..255 in steps of 1. Nothing else says how bytes become its values. Raises
-    UsageError."""
-    ends = described["inputs"] if described is not None else []
-    normalization = ends[0]["normalization"] if ends else None
-    own = preprocess.from_metadata(normalization) if normalization else None
+    """What is chosen, or what the file itself says. Raises UsageError where neither does."""
+    found = preprocess.inside(described, **_ends(tensor))
+    own = found[0] if found is not None else None
     if chosen is not None:
-        if own and not chosen.raw and (chosen.mean, chosen.std) != (own.mean, own.std):
-            progress.warn(
-                f"--preprocess {chosen.name} is used, though {own.name} say something else"
-            )
+        if own not in (None, BYTES) and not chosen.raw:
+            if (chosen.mean, chosen.std) != (own.mean, own.std):
+                progress.warn(
+                    f"--preprocess {chosen.name} is used, though {own.name} say something else"
+                )
         return chosen
     if own is not None:
         return own
@@ -233,8 +203,6 @@ def _preprocess_of(described: Record | None, tensor: Any, chosen: Preprocess | N
             f"--preprocess: {preprocess.WANTED}"
         )
     low, high = preprocess.holds(tensor.dtype, tensor.scale, tensor.zero_point)
-    if (low, high) == (0.0, 255.0):
-        return BYTES
     raise UsageError(
         f"wanted to know how pixels become its {tensor.dtype} input, which holds {low:.4g} to "
         f"{high:.4g}, and nothing in it says so; give --preprocess: raw (the bytes, as TFLite's "
@@ -245,18 +213,6 @@ def _preprocess_of(described: Record | None, tensor: Any, chosen: Preprocess | N
 # .keras
 
 
-def _is_keras(path: Path) -> bool:
-    if path.suffix.lower() == ".keras":
-        return True
-    if not zipfile.is_zipfile(path):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {"config.json", "model.weights.h5"} <= set(archive.namelist())
-    except Exception:  # a broken zip raises whatever zipfile stumbles on
-        return False
-
-
 def _of_keras(
     model: Path,
     data: bytes,
@@ -264,10 +220,6 @@ def _of_keras(
     given: tuple[str, ...] | None,
     how: Preprocess | None,
 ) -> Classifier:
-    from mobileclf.models import keras_file
-
-    if not zipfile.is_zipfile(model):
-        raise DataError("wanted a .keras file of Keras 3 (a zip), found other bytes")
     if model.suffix.lower() != ".keras":
         raise DataError("a .keras file by what is in it; rename it so that it ends in .keras")
     try:
@@ -292,10 +244,7 @@ def _of_keras(
         labels, said = labels_of(outputs, given, None, None, {})
         rule = None
         if how is None:
-            raise UsageError(
-                "wanted to know how pixels become its input, and nothing in it says so; give "
-                f"--preprocess: {preprocess.WANTED} (0..255 where the model rescales itself)"
-            )
+            raise UsageError(_unknown_pixels())
     encode = preprocess.encoder(how, dtype=np.float32, scale=0, zero_point=0, channels=channels)
 
     def score(images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -309,6 +258,38 @@ def _of_keras(
         batch=KERAS_BATCH,
         about=f"{width} x {height} x {channels}, {counted(len(labels), 'label')}: {said}; pixels "
         f"as {how.name}",
+    )
+
+
+def _of_imported(model: Path, given: tuple[str, ...] | None, how: Preprocess | None) -> Classifier:
+    """An h5, a SavedModel or a `.keras` of tf.keras 2, read in a process of its own."""
+    from mobileclf.importing import from_keras
+
+    opened = from_keras.open_given(model, trust=False, size=None)
+    labels, said = labels_of(opened.outputs, given, None, None, {})
+    how = how or opened.inside
+    if how is None:
+        raise UsageError(f"{model}: {_unknown_pixels()}")
+    height, width, channels = opened.shape
+
+    def score(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return opened.score(images, how)
+
+    return Classifier(
+        labels=labels,
+        spec=ImageSpec(width=width, height=height, channels=channels),
+        rule=None,
+        scorer=lambda: score,
+        batch=KERAS_BATCH,
+        about=f"{opened.format}, {width} x {height} x {channels}, "
+        f"{counted(len(labels), 'label')}: {said}; pixels as {how.name}",
+    )
+
+
+def _unknown_pixels() -> str:
+    return (
+        "wanted to know how pixels become its input, and nothing in it says so; give "
+        f"--preprocess: {preprocess.WANTED} (0..255 where the model rescales itself)"
     )
 
 

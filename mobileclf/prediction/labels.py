@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from mobileclf import progress
 from mobileclf.decision import Classes
 from mobileclf.errors import DataError, UsageError
 from mobileclf.records import Record
+from mobileclf.source import label_file
 from mobileclf.wording import counted
 
 # Of the types that the metadata gives to an associated file.
@@ -32,7 +32,7 @@ def labels_of(
     """
     # A single unit, as Keras' class_mode="binary" trains it, says how much of the second it is.
     outputs = max(outputs, 2)
-    own, where = _labels_inside(outputs, described, files)
+    own, where = labels_inside(outputs, described, files)
     if given is not None:
         check_count(given, outputs, "--labels")
         if own is not None and own != given and classes is None:
@@ -61,7 +61,7 @@ def labels_of(
     return labels, said
 
 
-def _labels_inside(
+def labels_inside(
     outputs: int, described: Record | None, files: Mapping[str, bytes]
 ) -> tuple[tuple[str, ...] | None, str]:
     """The labels in the model and their place, or None and what was found."""
@@ -76,7 +76,7 @@ def _labels_inside(
     fitting = {}
     for name, data in named.items():
         try:
-            lines = tuple(_lines(data))
+            lines = tuple(label_file.lines(data))
         except UnicodeDecodeError:
             continue
         if len(lines) == outputs and all(lines):
@@ -102,24 +102,3 @@ def check_count(labels: Sequence[str], outputs: int, where: str) -> None:
             f"wanted {outputs} labels, one for each output, found {len(labels)} in {where}; "
             "give those of this model with --labels"
         )
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """One label a line, UTF-8. Raises DataError."""
-    try:
-        labels = _lines(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"--labels {path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"--labels {path}: wanted UTF-8 text, found other bytes") from error
-    if "" in labels:
-        raise DataError(
-            f"--labels {path}: wanted a label a line, found line {labels.index('') + 1} empty"
-        )
-    return tuple(labels)
-
-
-def _lines(data: bytes) -> list[str]:
-    """Lines without the space around them; empty ones at the end are none."""
-    lines = [line.strip() for line in data.decode("utf-8-sig").rstrip().split("\n")]
-    return lines if lines != [""] else []

@@ -168,6 +168,8 @@ def _roc(figure: Figure, run: Path) -> None:
 
 def _history(figure: Figure, run: Path) -> None:
     record = read_json(run / "train.json")
+    if "given" in record:
+        raise DataError(f"{run}: nothing was trained, the model was given; there is no history")
     rows = read_csv(run / "history.csv")
     epochs = [int(row["epoch"]) for row in rows]
     figure.set_size_inches(9.6, 3.8)

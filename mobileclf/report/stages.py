@@ -71,6 +71,8 @@ def _dataset(record: Record) -> Group:
 
 
 def _train(record: Record) -> Table:
+    if "given" in record:
+        return _given(record)
     return facts(
         "float model",
         {
@@ -80,6 +82,26 @@ def _train(record: Record) -> Table:
             "validation loss": record["validation"]["after_temperature"]["loss"],
             "temperature": record["temperature"],
             "parameters": record["parameters"],
+        },
+    )
+
+
+def _given(record: Record) -> Table:
+    given = record["given"]
+    order = given["label_order"]
+    return facts(
+        f"given model: {record['network']}",
+        {
+            "read as": given["format"],
+            "input": " x ".join(
+                str(record["input"][key]) for key in ("width", "height", "channels")
+            ),
+            "pixels as": f"{given['preprocess']['name']} ({given['preprocess_from']})",
+            "left out": ", ".join(given["dropped"]) or "nothing",
+            "its outputs": given["head"],
+            "labels in the order of": order["given"],
+            "right of photos seen so": f"{order['right']} of {order['photos']}",
+            **{check["what"]: check["largest_difference"] for check in record["checks"]},
         },
     )
 

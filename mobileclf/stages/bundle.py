@@ -15,7 +15,9 @@ from mobileclf import exchange, golden, progress
 from mobileclf.config import Settings
 from mobileclf.decision import Classes, Decision, decision_file
 from mobileclf.errors import DataError, EnvironmentProblem, ProofError, UsageError
-from mobileclf.photos import load_part, spec_for
+from mobileclf.images.load import ImageSpec
+from mobileclf.importing.from_tflite import GIVEN
+from mobileclf.photos import load_part, spec_of
 from mobileclf.records import (
     Record,
     read_json,
@@ -30,7 +32,7 @@ from mobileclf.run import Stage, version_of
 from mobileclf.scores import read_labels, read_scores
 from mobileclf.source.store import open_store
 from mobileclf.tflite import metadata
-from mobileclf.tflite.audit import audit
+from mobileclf.tflite.audit import audit, audit_ends
 from mobileclf.tflite.graph import contents
 from mobileclf.tflite.interpreter import as_quanta, open_interpreter, score_photos, scores
 from mobileclf.tflite.runtimes import OLDEST
@@ -61,7 +63,10 @@ def work(folder: Path, settings: Settings) -> Record:
     records = {name: read_json(folder / name) for name in RECORDS}
     threshold, parity = records["threshold.json"], records["parity.json"]
     candidate = records["selection.json"]["selected"]
-    spec = spec_for(settings)
+    (chosen,) = (
+        one for one in records["convert.json"]["candidates"] if one["candidate"] == candidate
+    )
+    spec = spec_of(folder)
     labels, _ = read_labels(folder)
     classes = _classes(labels, threshold)
     decision = Decision.from_record(threshold["decision"], purpose=settings.purpose)
@@ -75,12 +80,13 @@ def work(folder: Path, settings: Settings) -> Record:
     about = metadata.Description(
         name=str(settings.name),
         description=(
-            f"{len(labels)} classes, int8, {settings.purpose}; the decision that goes with it is "
+            f"{len(labels)} classes, {settings.purpose}; the decision that goes with it is "
             f"in {metadata.DECISION_FILE}; run {run_sha256}"
         ),
         version=packages.version("mobileclf"),
         author=f"mobileclf {packages.version('mobileclf')}",
-        size=spec.width,
+        width=spec.width,
+        height=spec.height,
         channels=spec.channels,
         # A group decision is another rule than a minimum for each class, and MediaPipe knows
         # only the second.
@@ -90,12 +96,12 @@ def work(folder: Path, settings: Settings) -> Record:
     model = metadata.write(
         scored, about, {metadata.LABELS_FILE: label_lines, metadata.DECISION_FILE: decision_json}
     )
-    audit(model, labels=len(labels), io=settings.io, shape=spec.shape)
+    _audit(model, len(labels), settings.io, spec, candidate)
     _prove_unchanged(folder, settings, model, variant)
 
     write_bytes(place / "model.tflite", model)
     write_bytes(place / "labels.txt", label_lines)
-    cases = _golden(model, settings, classes, decision)
+    cases = _golden(model, settings, spec, classes, decision)
     named = [(f"golden/{i}{case.suffix}", case) for i, case in enumerate(cases)]
     for image, case in named:
         write_bytes(place / image, case.data)
@@ -109,8 +115,9 @@ def work(folder: Path, settings: Settings) -> Record:
             "sha256": sha256_bytes(model),
             "min_runtime": _oldest_seen(records["metrics.json"], candidate),
             "bytes": len(model),
+            "arithmetic": chosen["arithmetic"],
         },
-        "input": _input(settings, model),
+        "input": _input(spec, model),
         "output": _output(model),
         **classes.as_record(),
         "decision": decision.as_record(),
@@ -143,6 +150,17 @@ def work(folder: Path, settings: Settings) -> Record:
     }
 
 
+def _audit(model: bytes, labels: int, io: str, spec: ImageSpec, candidate: str) -> None:
+    """The final file takes bytes and gives quanta, and is int8 unless it was made elsewhere.
+
+    Raises ProofError.
+    """
+    if candidate == GIVEN:
+        audit_ends(model, labels=labels, io=io, shape=spec.shape, any_scale=True)
+    else:
+        audit(model, labels=labels, io=io, shape=spec.shape)
+
+
 _INTERNAL = ("schema", "stage", "inputs", "outputs")
 
 
@@ -173,11 +191,11 @@ def _prove_unchanged(folder: Path, settings: Settings, model: bytes, variant: st
 
 
 def _golden(
-    model: bytes, settings: Settings, classes: Classes, decision: Decision
+    model: bytes, settings: Settings, spec: ImageSpec, classes: Classes, decision: Decision
 ) -> list[golden.Case]:
     interpreter = open_interpreter(model)
     judge = golden.Judge(
-        spec=spec_for(settings),
+        spec=spec,
         classes=classes,
         decision=decision,
         score=lambda photos: as_quanta(scores(interpreter, photos)),
@@ -198,10 +216,14 @@ def _oldest_seen(metrics: Record, candidate: str) -> str | None:
     return ".".join(variant["runtime"].split()[1].split(".")[:2])
 
 
-def _input(settings: Settings, model: bytes) -> Record:
+def _input(spec: ImageSpec, model: bytes) -> Record:
     end = contents(model).inputs[0]
-    spec = spec_for(settings).as_record()
-    return {**spec, "dtype": end.dtype, "scale": end.scale, "zero_point": end.zero_point}
+    return {
+        **spec.as_record(),
+        "dtype": end.dtype,
+        "scale": end.scale,
+        "zero_point": end.zero_point,
+    }
 
 
 def _output(model: bytes) -> Record:
@@ -295,7 +317,7 @@ STAGE = Stage(
     name="bundle",
     record="bundled.json",
     reads=("dataset.csv", *RECORDS),
-    settings=("name", "image_size", "channels", "io", "seed"),
+    settings=("name", "io", "seed"),
     packages=VERSIONED,
     work=work,
     outside=_outside,

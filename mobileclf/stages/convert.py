@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from mobileclf import progress
 from mobileclf.config import Settings
 from mobileclf.errors import ProofError
+from mobileclf.importing import from_tflite
 from mobileclf.models import deploy, qat
-from mobileclf.photos import load_part, spec_for
+from mobileclf.models.graph import Graph
+from mobileclf.models.transfer import largest_difference, require_equal
+from mobileclf.photos import load_part, spec_of
 from mobileclf.records import Record, read_json, write_bytes
 from mobileclf.run import Stage
 from mobileclf.scores import read_labels
-from mobileclf.tflite import convert
-from mobileclf.tflite.audit import audit
+from mobileclf.tflite import convert, ends
+from mobileclf.tflite.audit import arithmetic, audit, audit_ends
 from mobileclf.tflite.graph import contents
 from mobileclf.tflite.interpreter import as_quanta, score_photos
 
@@ -28,6 +31,7 @@ CHECKED_PHOTOS = 64
 # converted wrongly is off by an order more.
 MEAN_BOUND = 0.02
 AGREEMENT_BOUND = 0.9
+QUANTUM = 1 / 256  # of an output, which is as near as quanta come
 
 
 def file_of(variant: str) -> str:
@@ -42,6 +46,9 @@ def work(folder: Path, settings: Settings) -> Record:
     """
     io = settings.io
     labels, _ = read_labels(folder)
+    shape = spec_of(folder).shape
+    if from_tflite.is_given(folder):
+        return _given(folder, settings, len(labels), shape)
     models = deploy.deployable(folder)
     _, photos = load_part(folder, settings, "train", most=settings.calibration_photos)
     _, checked = load_part(folder, settings, "validation", most=CHECKED_PHOTOS)
@@ -52,13 +59,20 @@ def work(folder: Path, settings: Settings) -> Record:
         if name == STOCK:
             model = convert.post_training(models.folded, io, photos)
         else:
-            graph = _graph(models.folded, folder / f"{name}.npz")
-            model = convert.from_quantized_graph(graph, io)
-            check = _as_the_graph(name, graph, model, checked)
-        found = audit(model, labels=len(labels), io=io, shape=spec_for(settings).shape)
+            aware = _aware(models.graph, folder / f"{name}.npz")
+            model = convert.from_quantized_graph(aware, io)
+            check = _as_the_graph(name, aware, model, checked)
+        found = audit(model, labels=len(labels), io=io, shape=shape)
         write_bytes(folder / file_of(name), model)
         candidates.append(
-            {"candidate": name, "file": file_of(name), "bytes": len(model), **found, "check": check}
+            {
+                "candidate": name,
+                "file": file_of(name),
+                "bytes": len(model),
+                **found,
+                "arithmetic": "int8",
+                "check": check,
+            }
         )
     others = _others(folder, settings, models.folded, photos)
     return {
@@ -70,16 +84,41 @@ def work(folder: Path, settings: Settings) -> Record:
     }
 
 
-def _graph(folded: Any, weights: Path) -> Any:
-    graph = qat.quantized(folded)
+def _given(folder: Path, settings: Settings, labels: int, shape: tuple[int, int, int]) -> Record:
+    """A `.tflite` that was given, with bytes and quanta at its ends. Raises ProofError where it
+    then answers otherwise."""
+    name, data, how = from_tflite.GIVEN, *from_tflite.read_given(folder)
+    wrapped = ends.with_bytes_and_quanta(data, how)
+    found = audit_ends(wrapped.model, labels=labels, io="uint8", shape=shape, any_scale=True)
+    _, photos = load_part(folder, settings, "validation", most=CHECKED_PHOTOS)
+    got = as_quanta(score_photos(wrapped.model, photos, title=f"check {name}")) / 256
+    difference = largest_difference(from_tflite.answers(data, photos, how), got)
+    check = require_equal("convert", "as given against with bytes", difference, QUANTUM)
+    for note in wrapped.notes:
+        progress.say(f"{name}: {note}")
+    write_bytes(folder / file_of(name), wrapped.model)
+    entry = {"candidate": name, "file": file_of(name), "bytes": len(wrapped.model), **found}
+    entry |= {"arithmetic": arithmetic(data), "notes": list(wrapped.notes)}
+    return {
+        "stage": "convert",
+        "io": "uint8",
+        "candidates": [{**entry, "check": check}],
+        "others": [],
+        "outputs": [file_of(name)],
+    }
+
+
+def _aware(graph: Graph, weights: Path) -> Any:
+    """The quantization-aware model of a folded graph, with a candidate's numbers in it."""
+    aware = qat.quantized(graph)
     with np.load(weights, allow_pickle=False) as stored:
-        qat.set_weights(graph, dict(stored))
-    return graph
+        qat.set_weights(aware, dict(stored))
+    return aware
 
 
-def _as_the_graph(name: str, graph: Any, model: bytes, photos: NDArray[np.uint8]) -> Record:
+def _as_the_graph(name: str, aware: Any, model: bytes, photos: NDArray[np.uint8]) -> Record:
     """How far the file's answers lie from its graph's. Raises ProofError beyond the bounds."""
-    wanted = qat.forward(graph, photos)
+    wanted = qat.forward(aware, photos)
     got = as_quanta(score_photos(model, photos, title=f"check {name}")) / 256
     differences = np.abs(wanted - got)
     agreement = float(np.mean(wanted.argmax(axis=1) == got.argmax(axis=1)))
@@ -119,8 +158,8 @@ def _others(
 STAGE = Stage(
     name="convert",
     record="convert.json",
-    reads=("dataset.json", "dataset.csv", "model.keras", "quantize.json"),
-    settings=("image_size", "channels", "calibration_photos", "io", "fp16", "dynamic", "int16x8"),
+    reads=("dataset.json", "dataset.csv", "train.json", "model.keras", "quantize.json"),
+    settings=("calibration_photos", "io", "fp16", "dynamic", "int16x8"),
     packages=(
         "tensorflow",
         "tf-keras",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +17,7 @@ from mobileclf import progress
 from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.images import contact_sheet, sample
+from mobileclf.importing.label_order import given_labels, ordered
 from mobileclf.leaks import Photo, copies_of, examine, settle, usable
 from mobileclf.parallel import each
 from mobileclf.photos import SAMPLE_FOLDER
@@ -41,6 +43,7 @@ SHEETS = "sheets"
 def work(folder: Path, settings: Settings) -> Record:
     """The stage: see STAGE and the module's docstring."""
     index, store, outputs = _read_source(folder, settings)
+    order = ordered(index, given_labels(settings))
     check = partial(examine, store=store)
     photos = list(
         each(check, index.entries, "check photos", cluster=settings.cluster, small=True,
@@ -64,13 +67,17 @@ def work(folder: Path, settings: Settings) -> Record:
     finally:
         # Also when it stops: here is what was wrong with which file.
         write_csv(folder / "dataset.csv", COLUMNS, _rows(photos, index, split, copies.groups))
+    # Not before: which photo is in which part does not depend on the order of the labels.
+    index = replace(index, labels=order.labels)
     body = _body(photos, index, split, copies.groups)
-    body["remarks"] = list(index.notes)
-    for remark in index.notes:
+    body["order"] = order.origin
+    body["remarks"] = [*index.notes, *order.notes]
+    for remark in body["remarks"]:
         progress.say(remark)
     body["sheets"] = _write_sheets(folder, index, photos, store)
     body["warnings"] = [
-        *index.warnings, *warnings, *_warnings(photos, index, body, copies.too_small)
+        *index.warnings, *order.warnings, *warnings,
+        *_warnings(photos, index, body, copies.too_small),
     ]  # fmt: skip
     for warning in body["warnings"]:
         progress.warn(warning)
@@ -267,11 +274,13 @@ def _tile(photo: Photo, store: Store) -> contact_sheet.Tile:
 
 
 def outside(settings: Settings) -> Mapping[str, object]:
-    """What the stage reads outside the run: every file by sha256, or which sample is drawn.
-    Raises DataError where it is missing."""
-    if settings.data is None:
-        return {"photos": {"sample": {"seed": settings.seed, "version": sample.VERSION}}}
-    return {"photos": forms.fingerprint(settings)}
+    """What the stage reads outside the run: every file by sha256, or which sample is drawn, and
+    the labels that are given. Raises DataError where one is missing."""
+    drawn = {"sample": {"seed": settings.seed, "version": sample.VERSION}}
+    photos = drawn if settings.data is None else forms.fingerprint(settings)
+    given = given_labels(settings)
+    labels = {"labels": {"from": given.origin, "sha256": given.sha256}} if given else {}
+    return {"photos": photos, **labels}
 
 
 STAGE = Stage(
@@ -285,4 +294,5 @@ STAGE = Stage(
     packages=("numpy", "pillow", "imagehash", "scipy", "pillow-heif"),
     work=work,
     outside=outside,
+    schema=2,
 )  # fmt: skip

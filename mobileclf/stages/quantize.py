@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
 from mobileclf.config import Settings
+from mobileclf.importing import from_tflite
 from mobileclf.models import deploy, qat
+from mobileclf.models.graph import Graph
 from mobileclf.models.transfer import EQUAL, largest_difference, require_equal
 from mobileclf.photos import load_part
 from mobileclf.records import Record, write_bytes
 from mobileclf.run import Stage
+from mobileclf.wording import counted
 
 REWRITE_BOUND = 1e-4
 CHECKED_PHOTOS = 32
@@ -24,13 +28,20 @@ DISTIL_BATCH = 16
 def work(folder: Path, settings: Settings) -> Record:
     """Prove, calibrate and distil; writes `calibrated.npz` and, if distilled, `distilled.npz`.
 
-    Returns the body of `quantize.json`: each equality with its measured difference.
+    Returns the body of `quantize.json`: each equality with its measured difference. Where a layer
+    has no quantization-aware form there are no candidates, and `reason` names it.
     """
+    if from_tflite.is_given(folder):
+        return _body([], reason="a .tflite that was given is not quantized here")
     models = deploy.deployable(folder)
     _, checked = load_part(folder, settings, "validation", most=CHECKED_PHOTOS)
     checks = prove_equal(models, checked)
-    graph = qat.quantized(models.folded)
-    difference = qat.prove_same_function(models.folded, graph, checked, REWRITE_BOUND)
+    reason = _why_none(models.graph)
+    if reason is not None:
+        progress.warn(f"no quantization-aware model, only int8 after training: {reason}")
+        return _body(checks, reason=reason)
+    aware = qat.quantized(models.graph)
+    difference = qat.prove_same_function(models.folded, aware, checked, REWRITE_BOUND)
     what = "float against the quantization graph"
     checks.append(require_equal("quantize", what, difference, REWRITE_BOUND))
 
@@ -40,24 +51,42 @@ def work(folder: Path, settings: Settings) -> Record:
             f"ranges are set from all {len(rows)} training photos; "
             f"{settings.calibration_photos} were wanted"
         )
-    qat.calibrate(models.folded, graph, photos)
-    _save(graph, folder / "calibrated.npz")
-    candidates = ["calibrated"]
-    record: Record = {
+    qat.calibrate(models.graph, aware, photos)
+    _save(aware, folder / "calibrated.npz")
+    body = _body(
+        checks,
+        calibration_photos=len(rows),
+        fake_quantizers=len(qat.quantizers_of(aware)),
+        candidates=["calibrated"],
+    )
+    if settings.fine_tune_epochs:
+        body["distillation_loss"] = _distil(folder, settings, models, aware)
+        _save(aware, folder / "distilled.npz")
+        body["candidates"].append("distilled")
+    body["outputs"] = [f"{candidate}.npz" for candidate in body["candidates"]]
+    return body
+
+
+def _why_none(graph: Graph) -> str | None:
+    """The first layer that has no quantization-aware form, and why; how many more there are."""
+    found = qat.unsupported(graph)
+    if not found:
+        return None
+    (layer, why), *more = found
+    return f"{layer}: {why}" + (f" (and {counted(len(more), 'more layer')})" if more else "")
+
+
+def _body(checks: list[Record], **known: Any) -> Record:
+    return {
         "stage": "quantize",
         "checks": checks,
-        "calibration_photos": len(rows),
-        "fake_quantizers": len(qat.quantizers_of(graph)),
+        "reason": None,
+        "calibration_photos": 0,
+        "fake_quantizers": 0,
         "distillation_loss": [],
-    }
-    if settings.fine_tune_epochs:
-        record["distillation_loss"] = _distil(folder, settings, models, graph)
-        _save(graph, folder / "distilled.npz")
-        candidates.append("distilled")
-    return {
-        **record,
-        "candidates": candidates,
-        "outputs": [f"{candidate}.npz" for candidate in candidates],
+        "candidates": [],
+        "outputs": [],
+        **known,
     }
 
 
@@ -77,7 +106,7 @@ def prove_equal(models: deploy.Deployable, photos: NDArray[np.uint8]) -> list[Re
 
 
 def _distil(
-    folder: Path, settings: Settings, models: deploy.Deployable, graph: object
+    folder: Path, settings: Settings, models: deploy.Deployable, aware: object
 ) -> list[float]:
     """Fine-tune on every training photo and its mirror image, taught by the float model."""
     rows, photos = load_part(folder, settings, "train")
@@ -91,15 +120,15 @@ def _distil(
     )
     with progress.bar("distil", len(starts) * settings.fine_tune_epochs) as shown:
         return qat.distil(
-            graph, both, teacher,
+            aware, both, teacher,
             epochs=settings.fine_tune_epochs, rate=settings.fine_tune_rate, batch=DISTIL_BATCH,
             seed=settings.seed, step_done=lambda: shown.advance(shown.task_ids[0]),
         )  # fmt: skip
 
 
-def _save(graph: object, path: Path) -> None:
+def _save(aware: object, path: Path) -> None:
     packed = io.BytesIO()
-    np.savez(packed, **qat.weights_of(graph))  # type: ignore[arg-type]
+    np.savez(packed, **qat.weights_of(aware))  # type: ignore[arg-type]
     write_bytes(path, packed.getvalue())
 
 
@@ -108,8 +137,6 @@ STAGE = Stage(
     record="quantize.json",
     reads=("dataset.json", "dataset.csv", "train.json", "model.keras"),
     settings=(
-        "image_size",
-        "channels",
         "calibration_photos",
         "fine_tune_epochs",
         "fine_tune_rate",
@@ -117,4 +144,5 @@ STAGE = Stage(
     ),
     packages=("tensorflow", "tf-keras", "tensorflow-model-optimization", "pillow"),
     work=work,
+    schema=2,
 )

@@ -2,7 +2,7 @@
 
 With given weights only the head is trained, on features of augmented views of each photo. From
 random weights every layer is, on pictures augmented anew each epoch. Validation photos are
-taken as they are.
+taken as they are. A whole model that is given takes the place of all that: it is only read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.images import augment
 from mobileclf.images.augment import Augmentations
+from mobileclf.images.load import ImageSpec
+from mobileclf.importing.adopt import adopt, fingerprint
 from mobileclf.models import backbones, head
 from mobileclf.models.backbones import FEATURES, PROBABILITIES, Architecture
 from mobileclf.models.deploy import MODEL
@@ -58,7 +60,10 @@ def architecture_of(settings: Settings, labels: int) -> Architecture:
 
 
 def work(folder: Path, settings: Settings) -> Record:
-    """Train and write `model.keras` and `history.csv`. Returns the body of `train.json`."""
+    """Train and write `model.keras` and `history.csv`, or the model that is given. Returns the
+    body of `train.json`."""
+    if settings.model is not None:
+        return adopt(folder, settings)
     import keras
 
     labels, _ = read_labels(folder)
@@ -72,7 +77,9 @@ def work(folder: Path, settings: Settings) -> Record:
         )
     keras.utils.set_random_seed(settings.seed)
     model = backbones.build(keras, architecture, weights=weights)
-    train, validation, by_label = _parts(folder, settings, labels)
+    height, width, channels = model.input_shape[1:]
+    spec = ImageSpec(width=width, height=height, channels=channels)
+    train, validation, by_label = _parts(folder, settings, labels, spec)
     shown = augmentations_of(settings.augment or "none")
     views = None
     if weights is None:
@@ -97,6 +104,9 @@ def work(folder: Path, settings: Settings) -> Record:
     losses = fitted.history["val_loss"]
     return {
         "stage": "train",
+        "network": architecture.backbone,
+        "input": spec.as_record(),
+        "model": MODEL,
         "architecture": architecture.as_record(),
         "head": {"units": list(architecture.units), "output": "sigmoid" if sigmoid else "softmax"},
         "dropout": settings.dropout,
@@ -123,14 +133,14 @@ def work(folder: Path, settings: Settings) -> Record:
 
 
 def _parts(
-    folder: Path, settings: Settings, labels: Sequence[str]
+    folder: Path, settings: Settings, labels: Sequence[str], spec: ImageSpec
 ) -> tuple[Labelled, Labelled, dict[str, float] | None]:
     """Training and validation photos, and the weight of each label (None: all 1).
 
     Validation has the training photos' weights, so that what is stopped on is what is trained.
     """
-    train, photos = load_part(folder, settings, "train")
-    validation, held = load_part(folder, settings, "validation")
+    train, photos = load_part(folder, settings, "train", spec=spec)
+    validation, held = load_part(folder, settings, "validation", spec=spec)
     if settings.class_weights == "none":
         return (photos, train.truth, None), (held, validation.truth, None), None
     table = head.class_weights(train.truth, labels)
@@ -366,7 +376,9 @@ def _write_history(path: Path, history: Mapping[str, list[float]]) -> None:
 
 
 def _outside(settings: Settings) -> Record:
-    """The weights by content, so that another file under the same name is another input."""
+    """Weights or model by content, so that another file under the same name is another input."""
+    if settings.model is not None:
+        return {"model": fingerprint(settings.model)}
     if settings.weights in ("none", "imagenet"):
         return {"weights": settings.weights}
     path = Path(str(settings.weights))
@@ -382,8 +394,10 @@ STAGE = Stage(
     settings=(
         "backbone", "image_size", "channels", "head", "dropout", "augment", "views",
         "class_weights", "epochs", "batch_size", "learning_rate", "patience", "seed",
+        "preprocess", "trust",
     ),
-    packages=("tensorflow", "keras", "pillow"),
+    packages=("tensorflow", "keras", "tf-keras", "h5py", "pillow"),
     work=work,
     outside=_outside,
+    schema=2,
 )  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 import numpy as np
 
 from mobileclf.errors import ProofError
@@ -11,31 +14,65 @@ from .graph import Contents, End, contents
 
 # What may stand at the ends of the graph to change type: not arithmetic.
 CASTS = ("QUANTIZE", "DEQUANTIZE")
+ANY_END = ("uint8", "int8", "float32")
 
 
 def audit(model: bytes, *, labels: int, io: str, shape: tuple[int, int, int]) -> Record:
     """Prove that a file is int8 all through; returns what it holds.
 
-    Every operator works on int8 (biases and shapes are int32), none is Flex or custom, input and
-    output are of type `io` (an integer input in scale 1, so that it takes the photo's bytes),
-    the input is (1, *shape) with `shape` (height, width, channels), and there is one output for
-    each of `labels`. Raises ProofError naming what differs.
+    Every operator works on int8 (biases and shapes are int32), none is Flex or custom, and the
+    ends are as `audit_ends` has them. Raises ProofError naming what differs.
+    """
+    if reason := is_int8(model, ends=(io,)):
+        raise ProofError(f"audit: {reason}")
+    return audit_ends(model, labels=labels, io=io, shape=shape)
+
+
+def is_int8(model: bytes, *, ends: Collection[str] = ANY_END) -> str | None:
+    """None where every operator works on int8, else what does not, in words.
+
+    Biases and shapes are int32. What changes the type at the ends may have those of `ends`, too,
+    beside int8. Raises DataError for what is no `.tflite` of one subgraph.
+    """
+    for op in contents(model).operators:
+        if op.name.startswith("CUSTOM") or "Flex" in op.name:
+            return f"wanted built-in operators alone, found {op.name}"
+        if op.name in CASTS:
+            right = set(op.types) <= {"int8", *ends}
+        else:
+            right = set(op.types) <= {"int8", "int32"} and "int8" in op.types
+        if not right:
+            return f"wanted every operator int8, found {op.name} on {', '.join(op.types)}"
+    return None
+
+
+def arithmetic(model: bytes) -> str:
+    """What a file computes with: int8 (its casts aside), float32, or mixed. Raises DataError."""
+    if is_int8(model) is None:
+        return "int8"
+    types = {name for op in contents(model).operators for name in op.types}
+    return "mixed" if types & {"int8", "uint8", "int16"} else "float32"
+
+
+def audit_ends(
+    model: bytes, *, labels: int, io: str, shape: tuple[int, int, int], any_scale: bool = False
+) -> Record:
+    """Prove what a file takes and gives; returns what it holds.
+
+    Input and output are of type `io`, the input is (1, *shape) with `shape` (height, width,
+    channels), in scale 1 and from the type's least number where it is an integer, so that it
+    takes the photo's bytes. any_scale: it takes them whatever scale and zero point it names, as
+    a model from elsewhere that is fed with bytes. There is one output for each of `labels`, an
+    integer in quanta of 1/256. Raises ProofError naming what differs.
     """
     found = contents(model)
-    for op in found.operators:
-        if op.name.startswith("CUSTOM") or "Flex" in op.name:
-            raise ProofError(f"audit: wanted built-in operators alone, found {op.name}")
-        allowed = {"int8", "int32"} | ({io} if op.name in CASTS else set())
-        other = sorted(set(op.types) - allowed)
-        if other or "int8" not in op.types:
-            raise ProofError(
-                f"audit: wanted every operator int8, found {op.name} on {', '.join(op.types)}"
-            )
-    _audit_ends(found, labels=labels, io=io, shape=shape)
+    _check_ends(found, labels=labels, io=io, shape=shape, any_scale=any_scale)
     return found.as_record()
 
 
-def _audit_ends(found: Contents, *, labels: int, io: str, shape: tuple[int, int, int]) -> None:
+def _check_ends(
+    found: Contents, *, labels: int, io: str, shape: tuple[int, int, int], any_scale: bool
+) -> None:
     zero_point = {"uint8": 0, "int8": -128, "float32": None}[io]
     if len(found.inputs) != 1 or len(found.outputs) != 1:
         raise ProofError(
@@ -53,5 +90,7 @@ def _audit_ends(found: Contents, *, labels: int, io: str, shape: tuple[int, int,
             scale=None if io == "float32" else float(np.float32(scale)),
             zero_point=zero_point,
         )
+        if any_scale and what == "input":
+            right = replace(right, scale=end.scale, zero_point=end.zero_point)
         if end != right:
             raise ProofError(f"audit: wanted the {what} to be {right}, found {end}")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileclf.errors import ProofError
+
 
 def concrete(model: Any) -> Any:
     """The model as a concrete function of one photo, float32 (1, height, width, channels)."""
@@ -71,12 +73,19 @@ def _converter(model: Any) -> Any:
 
 
 def _converted(converter: Any, io: str) -> bytes:
+    """Raises ProofError for a model that the converter has no such form of."""
     import tensorflow as tf
 
     types = {"uint8": tf.uint8, "int8": tf.int8, "float32": tf.float32}
     converter.inference_input_type = types[io]
     converter.inference_output_type = types[io]
-    return bytes(converter.convert())
+    try:
+        return bytes(converter.convert())
+    except Exception as error:  # it raises its own kinds, and bare ones, for what it cannot do
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ProofError(
+            f"convert: TensorFlow's converter refuses the model: {lines[0][:200]}"
+        ) from error
 
 
 def _representative(photos: NDArray[np.uint8]) -> Callable[[], Iterator[list[NDArray[Any]]]]:

@@ -44,7 +44,7 @@ COLOUR_SPACES = {3: ("RGB", "RGB"), 1: ("GRAYSCALE", "grey")}  # by channels: me
 class Description:
     """What the metadata says of a classifier of photos.
 
-    size: pixels of the square input. channels: 3 is RGB, 1 grey. minimum_score: a score under
+    width, height: of the input, pixels. channels: 3 is RGB, 1 grey. minimum_score: a score under
     which MediaPipe hides a class, 0..1, or None. Never a group decision, which is another rule.
     """
 
@@ -52,7 +52,8 @@ class Description:
     description: str
     version: str
     author: str
-    size: int
+    width: int
+    height: int
     channels: int
     minimum_score: float | None
 
@@ -316,7 +317,8 @@ def _description(tree: Record) -> Description:
         description=tree["description"] or "",
         version=tree["version"] or "",
         author=tree["author"] or "",
-        size=image["default_size"]["width"],
+        width=image["default_size"]["width"],
+        height=image["default_size"]["height"],
         channels=next((n for n, (name, _) in COLOUR_SPACES.items() if name == space), 0),
         minimum_score=thresholds[0]["global_score_threshold"] if thresholds else None,
     )
@@ -339,7 +341,7 @@ def _metadata(about: Description, files: Sequence[str]) -> bytes:
     others = [_file(b, name, "UNKNOWN") for name in files if name != LABELS_FILE]
     labels = _file(b, LABELS_FILE, "TENSOR_AXIS_LABELS")
 
-    image_size = table(b, "ImageSize", width=about.size, height=about.size)
+    image_size = table(b, "ImageSize", width=about.width, height=about.height)
     space, colour = COLOUR_SPACES[about.channels]
     number = schema.ENUMS["ColorSpaceType"].index(space)
     image = table(b, "ImageProperties", color_space=number, default_size=image_size)
