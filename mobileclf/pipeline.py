@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from . import chatter, progress
-from .config import OPTIONS, Settings, as_record, make_settings
+from .config import DEFAULTS, OPTIONS, Settings, as_record, make_settings, option_name
 from .errors import DataError, EnvironmentProblem, MobileclfError, ProofError, UsageError
 from .records import Record, read_json, write_json
 from .run import Stage, bring_up_to_date, inputs_of, is_current
@@ -34,6 +34,7 @@ STAGES = (
     "bundle",
 )
 CONFIG_RECORD = "config.json"
+OF_CONVERSION = ("io", "fp16", "dynamic", "int16x8")
 BEGIN = ("dataset", "train")  # and `export`: what may begin a run on the drawn sample
 SAMPLE_FORM = "class-folders"
 LOG = "run.log"
@@ -93,9 +94,7 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
 
     # Before the run folder is made: a mistyped path leaves nothing behind.
     if settings.model is not None:
-        from .importing import formats
-
-        formats.kind_of(settings.model)
+        _check_model(settings, settings.model)
     if settings.data is not None:
         forms.check_source(settings)
     elif settings.form not in (None, SAMPLE_FORM):
@@ -127,6 +126,26 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
 
                 bundle.place(settings)
     return record
+
+
+def _check_model(settings: Settings, model: Path) -> None:
+    """Raises DataError for what is no model that is read, and UsageError for one that this very
+    run would write over, or for formats that are not made of a `.tflite`."""
+    from .importing import formats
+
+    kind = formats.kind_of(model)
+    run = settings.run_folder.resolve()
+    if run in (model.resolve(), *model.resolve().parents):
+        raise UsageError(
+            f"--model {model}: wanted a model outside of the run that is made of it, found it in "
+            f"{settings.run_folder}; choose another --name or --run"
+        )
+    asked = [name for name in OF_CONVERSION if getattr(settings, name) != DEFAULTS[name]]
+    if kind == "tflite" and asked:
+        raise UsageError(
+            f"{option_name(asked[0])}: a .tflite is not converted, its bundle takes and gives "
+            "uint8; leave it out"
+        )
 
 
 def _remembered(settings: Settings) -> Record:

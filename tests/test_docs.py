@@ -16,7 +16,7 @@ from mobileclf.benchmark import rounds
 from mobileclf.config import FORMS, OPTIONS, option_name
 from mobileclf.images import checks, duplicates, preprocess, verdict_sheet
 from mobileclf.images.load import ImageSpec
-from mobileclf.models import transfer
+from mobileclf.models import equality
 from mobileclf.prediction.predict import COLUMNS
 from mobileclf.recipes import RECIPES
 from mobileclf.report import stages as report
@@ -161,7 +161,7 @@ def test_the_page_on_ones_own_model_has_what_the_code_has() -> None:
     for name in (*preprocess.NAMED, "--trust", "--labels", "--image-size"):
         assert name in page, name
     assert f"p < {assignment.LEVEL}" in page
-    assert f"more than {transfer.EQUAL:.0e}".replace("e-05", "e-5") in page
+    assert f"more than {equality.EQUAL:.0e}".replace("e-05", "e-5") in page
 
 
 def test_every_recipe_is_in_readme() -> None:

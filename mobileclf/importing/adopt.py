@@ -56,10 +56,12 @@ def adopt(folder: Path, settings: Settings) -> Record:
     chosen = _preprocessing(settings, given, photos)
     outputs = _answers(given, photos, chosen.how)
     order = label_order.check(outputs, photos.truth, labels, given=label_order.origin(settings))
-    body = given.finish(folder, chosen.how, photos.pixels[:PROOF_PHOTOS])
+    body = given.finish(folder, chosen.how, photos.spread(PROOF_PHOTOS))
+    for earlier in {MODEL, from_tflite.FILE} - {body["model"]}:
+        (folder / earlier).unlink(missing_ok=True)
     return {
         "stage": "train",
-        "network": path.name,
+        "network": path.resolve().name,
         "start": "given model",
         "input": spec.as_record(),
         "model": body.pop("model"),
@@ -98,6 +100,11 @@ class _Photos:
     truth: NDArray[np.int64]
     pixels: NDArray[np.uint8]
 
+    def spread(self, most: int) -> NDArray[np.uint8]:
+        """Pixels of so many, evenly over all, so that every class is among them."""
+        rows = np.linspace(0, len(self.truth) - 1, min(most, len(self.truth))).round().astype(int)
+        return self.pixels[rows]
+
     def fewer(self, per_class: int) -> _Photos:
         rows = label_order.choose(self.truth, per_class)
         return _Photos(truth=self.truth[rows], pixels=self.pixels[rows])
@@ -129,14 +136,17 @@ class _Chosen:
 
 
 def _preprocessing(settings: Settings, given: Given, photos: _Photos) -> _Chosen:
-    """As told, or as the model itself says; tried on photos unless the model alone says it.
+    """As told, or as the model itself says; in either case held against photos, since a model
+    may scale pixels that were scaled before.
 
     Raises UsageError, with what the trial proposes, where neither says it, and DataError where
-    another one is clearly better than what was told.
+    another one is clearly better.
     """
-    if settings.preprocess is None and given.inside is not None:
-        return _Chosen(how=given.inside, origin=given.says, trial=None)
-    told = preprocess_of(settings.preprocess) if settings.preprocess is not None else None
+    told: Preprocess | None
+    if settings.preprocess is not None:
+        told, said = preprocess_of(settings.preprocess), "--preprocess"
+    else:
+        told, said = given.inside, given.says
     some = photos.fewer(TRIAL_PER_CLASS)
     candidates = [how for how in trial.candidates(given.shape[2]) if given.takes(how)]
     if told is not None:
@@ -144,8 +154,10 @@ def _preprocessing(settings: Settings, given: Given, photos: _Photos) -> _Chosen
     tried = trial.run(partial(_answers, given, some), candidates, some.truth)
     if told is None:
         raise UsageError(f"{settings.model}: {trial.propose(tried)}")
-    trial.check_given(tried, told)
-    return _Chosen(how=told, origin="--preprocess", trial=tried.as_record())
+    trial.check_given(tried, told, said)
+    if not tried.clear:
+        progress.say(f"pixels as {told.name} ({said}): {trial.unclear(tried)}")
+    return _Chosen(how=told, origin=said, trial=tried.as_record())
 
 
 def fingerprint(path: Path) -> dict[str, str]:
@@ -156,6 +168,6 @@ def fingerprint(path: Path) -> dict[str, str]:
     if formats.kind_of(path) == "run":
         path = path / MODEL
     if path.is_file():
-        return {path.name: sha256_file(path)}
+        return {"": sha256_file(path)}  # under whatever name
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
     return {name: sha256_file(path / name) for name in names}

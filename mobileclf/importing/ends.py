@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mobileclf.errors import DataError
 from mobileclf.images.preprocess import Preprocess
@@ -99,9 +100,6 @@ def with_probabilities(graph: Graph) -> tuple[Graph, str]:
     # Softmax and sigmoid may only move to the end past what holds one number for each label.
     moves = not found or math.prod(shapes[found[0].name]) == shapes[found[0].name][-1] == labels
     _check(chain[-1], activation, labels, moves)
-    if any(len(graph.readers(node.name)) != 1 for node in chain[:-1]):
-        raise DataError(f"layer {chain[0].name!r}: its logits are used twice; save the model with "
-                        "one way from them to the output")  # fmt: skip
     plain = [_with_activation(node, "linear") for node in chain]
     if labels == 1:
         plain = [_two(node) for node in plain]
@@ -111,8 +109,25 @@ def with_probabilities(graph: Graph) -> tuple[Graph, str]:
     return changed, "sigmoid" if activation == "sigmoid" else "sigmoid logit"
 
 
+def probabilities(outputs: NDArray[np.float64], form: str) -> NDArray[np.float64]:
+    """What a model's own outputs (n, units) mean, float64 (n, labels), by the form of its head
+    as `with_probabilities` names it. Raises DataError for what is no number."""
+    if not np.all(np.isfinite(outputs)):
+        raise DataError("its answers are no numbers (NaN or infinite) on these photos")
+    if form == "sigmoid logit":
+        least = np.exp(-np.abs(outputs))  # of -|z|, which does not overflow
+        outputs, form = np.where(outputs < 0, least, 1.0) / (1 + least), "sigmoid"
+    if form == "sigmoid":
+        return np.concatenate([1 - outputs, outputs], axis=1)
+    if form == "logits":
+        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    return outputs
+
+
 def _chain(graph: Graph) -> list[Node]:
-    """The last nodes, from the one that has the weights."""
+    """The last nodes, from the one that has the weights. Each has one input, and all nodes lead
+    to the output, so nothing else reads them."""
     chain = [graph.nodes[-1]]
     while chain[0].kind in (*PASSING, "Activation"):
         chain.insert(0, graph[chain[0].inputs[0]])

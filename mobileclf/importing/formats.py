@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mobileclf.errors import DataError
+from mobileclf.records import read_json, sha256_file
 from mobileclf.tflite.graph import IDENTIFIER
 
 Kind = Literal["keras", "h5", "saved_model", "run", "tflite"]
@@ -57,38 +58,36 @@ ADVICE = {
 }
 
 
-def kind_of(path: Path) -> Kind:
-    """What lies at `path`. Raises DataError, with what to do, for what cannot be read.
+def kind_of(path: Path, *, wanted: str = WANTED) -> Kind:
+    """What lies at `path`. Raises DataError, with `wanted` and what to do, for what is not read.
 
     "keras": a `.keras` zip, of Keras 3 or of tf.keras 2.12 and later. "h5": a whole model of
     either. "saved_model", "run": folders. "tflite": a file.
     """
     try:
         if path.is_dir():
-            return _of_folder(path)
+            return _of_folder(path, wanted)
         if not path.exists():
-            raise DataError(f"{path}: {WANTED}; found nothing there")
+            raise DataError(f"{path}: {wanted}; found nothing there")
         if not path.is_file():
-            raise DataError(f"{path}: {WANTED}; found a pipe or device")
+            raise DataError(f"{path}: {wanted}; found a pipe or device")
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    return _of_file(path, head)
+    return _of_file(path, head, wanted)
 
 
-def _of_folder(path: Path) -> Kind:
+def _of_folder(path: Path, wanted: str) -> Kind:
     if (path / "saved_model.pb").is_file():
         return "saved_model"
     if (path / "bundle.json").exists():
         raise DataError(
-            f"{path}: {WANTED}; found a bundle, which is exported already; give the model that it "
+            f"{path}: {wanted}; found a bundle, which is exported already; give the model that it "
             f"came from, or {path / 'model.tflite'}"
         )
     if (path / "train.json").is_file():
-        if (path / "model.keras").is_file():
-            return "run"
-        raise DataError(f"{path}: a run without model.keras; train it first (`mobileclf train`)")
+        return _of_run(path)
     if path.suffix == ".mlpackage":
         found = ADVICE[".mlpackage"]
     elif (path / "checkpoint").is_file() or any(path.glob("*.index")):
@@ -97,17 +96,34 @@ def _of_folder(path: Path) -> Kind:
         found = "a SavedModel as text; save it again with model.save"
     else:
         found = "another folder"
-    raise DataError(f"{path}: {WANTED}; found {found}")
+    raise DataError(f"{path}: {wanted}; found {found}")
 
 
-def _of_file(path: Path, head: bytes) -> Kind:
+def _of_run(path: Path) -> Kind:
+    """A run's model is the one that its record names, as it was then."""
+    record = read_json(path / "train.json")
+    name = record.get("model", "model.keras")
+    if name != "model.keras":
+        raise DataError(f"{path}: a run of a .tflite; give the file itself, {path / name}")
+    file = path / name
+    if not file.is_file():
+        raise DataError(f"{path}: a run without model.keras; train it first (`mobileclf train`)")
+    if record.get("outputs", {}).get(name) != sha256_file(file):
+        raise DataError(
+            f"{path}: model.keras is not as train.json has it; run `mobileclf train` again, or "
+            "give the file itself"
+        )
+    return "run"
+
+
+def _of_file(path: Path, head: bytes, wanted: str) -> Kind:
     name = path.name.lower()
     advice = ADVICE.get(path.suffix.lower())
     if not head:
-        raise DataError(f"{path}: {WANTED}; found an empty file")
+        raise DataError(f"{path}: {wanted}; found an empty file")
     if head.startswith(b"version https://"[: len(head)]):
         raise DataError(
-            f"{path}: {WANTED}; found a pointer of Git LFS; fetch the file itself (`git lfs pull`)"
+            f"{path}: {wanted}; found a pointer of Git LFS; fetch the file itself (`git lfs pull`)"
         )
     if head[4:8] == IDENTIFIER:
         return "tflite"
@@ -116,7 +132,7 @@ def _of_file(path: Path, head: bytes) -> Kind:
             raise DataError(f"{path}: {WEIGHTS}, and give that")
         return "h5"
     if zipfile.is_zipfile(path):
-        return _of_zip(path, advice)
+        return _of_zip(path, advice, wanted)
     if name == "saved_model.pb":
         raise DataError(f"{path}: a part of a SavedModel; give its folder, {path.parent}")
     if path.suffix.lower() == ".data-00000-of-00001":
@@ -125,10 +141,10 @@ def _of_file(path: Path, head: bytes) -> Kind:
         advice = PICKLE  # the first two bytes of every pickle since protocol 2
     if advice is None and path.suffix.lower() in (".keras", ".h5", ".hdf5", ".tflite"):
         advice = "other bytes than such a file has; it is broken or cut off: get it again"
-    raise DataError(f"{path}: {WANTED}; found {advice or 'another file'}")
+    raise DataError(f"{path}: {wanted}; found {advice or 'another file'}")
 
 
-def _of_zip(path: Path, advice: str | None) -> Kind:
+def _of_zip(path: Path, advice: str | None, wanted: str) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
@@ -142,4 +158,4 @@ def _of_zip(path: Path, advice: str | None) -> Kind:
         advice = "a zipped SavedModel; unpack it and give the folder"
     elif path.suffix.lower() == ".keras":
         advice = "a zip without config.json and model.weights.h5; save it again with model.save"
-    raise DataError(f"{path}: {WANTED}; found {advice or 'another zip'}")
+    raise DataError(f"{path}: {wanted}; found {advice or 'another zip'}")

@@ -12,16 +12,13 @@ from mobileclf.errors import DataError
 from mobileclf.images import preprocess
 from mobileclf.images.preprocess import BYTES, Preprocess
 from mobileclf.models.deploy import MODEL
+from mobileclf.models.equality import ACROSS, EQUAL, largest_difference, require_equal
 from mobileclf.models.graph import build
 from mobileclf.models.keras_file import save
-from mobileclf.models.transfer import EQUAL, largest_difference, require_equal
 from mobileclf.records import Record
 
 from . import ends, read
 from .given import Given
-
-# Between the two Keras: an untrained MobileNetV2 was seen to differ by 1.4e-5.
-ACROSS = 1e-4
 
 
 def open_given(path: Path, *, trust: bool, size: tuple[int, int] | None) -> Given:

@@ -177,5 +177,5 @@ OPERATORS = _names(
     "TruncatedNormal Unpack UnsortedSegmentSum VarHandleOp VarIsInitializedOp VariableShape Where",
     "While Xdivy ZerosLike",
 )
-# The saver's, which reads and writes the files that it is told to.
-SAVER_OPERATORS = _names("SaveV2 RestoreV2 ShardedFilename MergeV2Checkpoints Save Restore")
+# By these the functions of a saver are known, which are left out: they read and write files.
+SAVER_OPERATORS = _names("SaveV2 RestoreV2 ShardedFilename MergeV2Checkpoints")

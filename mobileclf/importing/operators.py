@@ -110,12 +110,20 @@ def _activation(use: _Use) -> Value:
         float(use.setting("alpha", default=1.0)) == 1
         and not (use.kind == "gelu" and use.setting("approximate", default=False))
         and use.setting("beta", default=1.0) == 1
-        and int(use.setting("axis", default=-1) or -1) in (-1, len(use.value.shape))
+        and _over_the_last_axis(use)
         and (use.kind != "relu" or not use.setting("negative_slope", "max_value", default=0))
     )
     if not exact:
         raise use.refusal("its settings are not known here")
     return activations.activate(use.k, use.sketch, use.value, use.kind, use.name)
+
+
+def _over_the_last_axis(use: _Use) -> bool:
+    """None is the last axis to tf.nn, and all of them, the batch as well, to Keras 3."""
+    axis = use.setting("axis", default=-1)
+    if axis is None:
+        return is_operator(use.operator)
+    return int(axis) in (-1, len(use.value.shape))
 
 
 def _leaky_relu(use: _Use) -> Value:

@@ -1,15 +1,19 @@
 """A SavedModel of tf.keras: which operators its graphs hold, and a copy without the rest.
 
-A SavedModel is a program. Its graphs may read and write files and call back into Python, and some
-of them run as it is loaded. So each operator in it is held against `known.OPERATORS`; those of
-its saver, which read and write its weights, may be where only the saver comes.
+A SavedModel is a program. Its functions may read and write files and call back into Python, some
+of them run as it is loaded, and TensorFlow may run one in the place of another. So its saver, which
+reads and writes files, is left out, and each operator of every function that is left is held
+against `known.OPERATORS`, whether anything calls that function or not. TensorFlow reads the weights
+without that saver.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +25,37 @@ from .trust import checked, in_float32
 GRAPHS, LAYERS, WEIGHTS = "saved_model.pb", "keras_metadata.pb", "variables"
 METRIC, PLAIN = "_tf_keras_metric", "_generic_user_object"
 KERAS = "_tf_keras_"
-INIT = "__saved_model_init_op"
 TRUST = "--trust loads it all the same"
+# All that TensorFlow needs to know of a function besides its body. Others have it run another
+# function in this one's place: api_implements, api_preferred_device, forward_function_name, ...
+ATTRIBUTES = ("_input_shapes", "_construction_context")
+
+WEIGHT_FILE = re.compile(r"variables\.(index|data-\d{5}-of-\d{5})")
+LARGEST_GRAPHS = 256 << 20  # bytes; EfficientNetB0's are 6 million
+LARGEST_WEIGHTS = 8 << 30  # bytes; VGG16's with an optimizer's are 1.7 billion
 
 
 def copy(folder: Path, target: Path, *, trust: bool) -> str:
     """Write what tf_keras needs of the SavedModel at `folder` to `target`; gives TensorFlow's
     version that saved it.
 
-    Metrics, assets and compile settings are left out. trust: with the operators as they are.
-    Raises DataError as `check_operators`, as `trust.check_config` for its layers, and where it
-    has no layers of Keras.
+    Metrics, assets and compile settings are left out. trust: with all functions as they are;
+    else without the saver's, and with what `check_functions` lets pass. Raises DataError as that,
+    as `trust.check_config` for its layers, where it has no layers of Keras, and for a file of it
+    that is a link or a device.
     """
     model = _parse(folder / GRAPHS, _saved_model())
+    if len(model.meta_graphs) != 1:
+        raise DataError(
+            f"{folder}: wanted one graph, found {len(model.meta_graphs)}; save it again"
+        )
     if not trust:
-        check_operators(model, folder)
-    if not (folder / WEIGHTS / "variables.index").is_file():
-        raise DataError(f"{folder}: {WEIGHTS}/variables.index is missing; copy the whole folder")
+        _strip(model.meta_graphs[0])
+        check_functions(model.meta_graphs[0], folder)
     target.mkdir()
     _copy_layers(model, folder, target)
     (target / GRAPHS).write_bytes(model.SerializeToString())
-    try:
-        shutil.copytree(folder / WEIGHTS, target / WEIGHTS)
-    except shutil.Error as error:
-        raise DataError(f"{folder / WEIGHTS}: cannot be read ({str(error)[:200]})") from error
+    _copy_weights(folder / WEIGHTS, target / WEIGHTS)
     return str(model.meta_graphs[0].meta_info_def.tensorflow_version)
 
 
@@ -55,6 +66,7 @@ def _saved_model() -> Any:
 
 
 def _parse(path: Path, message: Any) -> Any:
+    _check_regular(path, LARGEST_GRAPHS)
     try:
         message.ParseFromString(path.read_bytes())
     except OSError as error:
@@ -62,6 +74,31 @@ def _parse(path: Path, message: Any) -> Any:
     except Exception as error:  # protobuf's errors have no base that is public
         raise DataError(f"{path}: broken or cut off; get it again") from error
     return message
+
+
+def _check_regular(path: Path, most: int) -> None:
+    """A link leads to any file that a user may read, and a device may never end."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(
+            f"{path}: wanted a file, found a link or device; put the file itself there (`cp -L`)"
+        )
+    if found.st_size > most:
+        raise DataError(f"{path}: wanted {most:,} bytes at most, found {found.st_size:,}")
+
+
+def _copy_weights(folder: Path, target: Path) -> None:
+    if folder.is_symlink():
+        raise DataError(f"{folder}: wanted a folder, found a link; copy the folder itself there")
+    if not (folder / "variables.index").exists():
+        raise DataError(
+            f"{folder.parent}: {WEIGHTS}/variables.index is missing; copy the whole folder"
+        )
+    target.mkdir()
+    for file in sorted(folder.iterdir()):
+        if WEIGHT_FILE.fullmatch(file.name):
+            _check_regular(file, LARGEST_WEIGHTS)
+            shutil.copyfile(file, target / file.name, follow_symlinks=False)
 
 
 # Layers
@@ -99,97 +136,78 @@ def _copy_layers(model: Any, folder: Path, target: Path) -> None:
         )
 
 
-# Operators
+# Functions
 
 
-def check_operators(model: Any, folder: Path) -> None:
-    """Hold all operators of a parsed SavedModel against `known`.
+def _strip(meta: Any) -> None:
+    """Leave out what only a saver or the loader of TensorFlow 1 needs, and gradients."""
+    library = meta.graph_def.library
+    kept = [
+        function
+        for function in library.function
+        if not any(node.op in known.SAVER_OPERATORS for node in function.node_def)
+    ]
+    for function in kept:
+        for name in set(function.attr) - set(ATTRIBUTES):
+            del function.attr[name]
+    library.Clear()
+    library.function.extend(kept)
+    del meta.graph_def.node[:]
+    for field in ("saver_def", "collection_def", "signature_def"):
+        meta.ClearField(field)
 
-    Raises DataError naming the first that is not among them, and where the saver's own are within
-    reach of anything but the saver: a signature, an initializer, a function that can be called.
+
+def check_functions(meta: Any, folder: Path) -> None:
+    """Hold all operators of all functions of a graph against `known`.
+
+    Raises DataError naming the first that is not among them, and for a name of a function that is
+    not there, that two have, or that is an operator's.
     """
-    if len(model.meta_graphs) != 1:
-        raise DataError(
-            f"{folder}: wanted one graph, found {len(model.meta_graphs)}; save it again"
-        )
-    meta = model.meta_graphs[0]
-    library = {function.signature.name: function for function in meta.graph_def.library.function}
-    allowed = known.OPERATORS | known.SAVER_OPERATORS | set(library)
-    bodies = [("the graph", meta.graph_def.node)]
-    bodies += [(name, function.node_def) for name, function in library.items()]
-    for name, nodes in bodies:
-        for node in nodes:
-            if node.op not in allowed or (node.op in library and node.op in known.OPERATORS):
+    from tensorflow.python.framework import op_def_registry
+
+    functions = meta.graph_def.library.function
+    names: set[str] = set()
+    for function in functions:
+        name = function.signature.name
+        if name in names:
+            raise DataError(f"{folder}: two functions {name!r} in it; save it again")
+        if op_def_registry.get(name) is not None:
+            raise DataError(f"{folder}: a function {name!r} in it, as an operator; save it again")
+        names.add(name)
+    for function in functions:
+        for node in function.node_def:
+            if node.op not in known.OPERATORS:
                 raise DataError(
-                    f"{folder}: it runs TensorFlow's {node.op!r} (in {name}), which is none of the "
-                    f"operators that only compute; {TRUST}"
+                    f"{folder}: it runs TensorFlow's {node.op!r} (in {function.signature.name}), "
+                    f"which is none of the operators that only compute; {TRUST}"
                 )
-    savers = _that_save(library)
-    own = {
-        _node_of(name)
-        for name in (
-            meta.saver_def.save_tensor_name,
-            meta.saver_def.restore_op_name,
-            meta.saver_def.filename_tensor_name,
+            # TensorFlow takes the name of a function that is not there for an operator's.
+            for called in _called(node.attr):
+                _check_called(called, names, folder)
+    objects = meta.object_graph_def
+    for called in objects.concrete_functions:
+        _check_called(called, names, folder)
+    for item in objects.nodes:
+        for called in item.function.concrete_functions:
+            _check_called(called, names, folder)
+        if item.HasField("bare_concrete_function"):
+            called = item.bare_concrete_function.concrete_function_name
+            _check_called(called, names, folder)
+
+
+def _check_called(name: str, names: set[str], folder: Path) -> None:
+    if name not in names:
+        raise DataError(
+            f"{folder}: it calls {name!r}, which is no function in it, or reads and writes files "
+            f"as a saver does; {TRUST}"
         )
-        if name
-    }
-    saving = {node.name for node in meta.graph_def.node if _saves(node, savers)}
-    reached = _reached(meta)
-    callable_ = set(meta.object_graph_def.concrete_functions) | {
-        node.bare_concrete_function.concrete_function_name for node in meta.object_graph_def.nodes
-    }
-    for found in (saving - own, saving & reached, savers & callable_):
-        if found:
-            raise DataError(
-                f"{folder}: {min(found)} in it reads or writes files as a saver does, and is not "
-                f"the saver's alone; {TRUST}"
-            )
 
 
-def _saves(node: Any, savers: Iterable[str]) -> bool:
-    return node.op in known.SAVER_OPERATORS or any(name in savers for name in _calls(node))
-
-
-def _calls(node: Any) -> Iterator[str]:
-    """The functions that a node may call, in any of its attributes or as its operator."""
-    yield node.op
-    for value in node.attr.values():
-        yield value.func.name
-        yield from (function.name for function in value.list.func)
-
-
-def _that_save(library: dict[str, Any]) -> set[str]:
-    """The functions with a saver's operator in them, or in one that they call."""
-    found: set[str] = set()
-    while True:
-        more = {
-            name
-            for name, function in library.items()
-            if name not in found and any(_saves(node, found) for node in function.node_def)
-        }
-        if not more:
-            return found
-        found |= more
-
-
-def _node_of(tensor: str) -> str:
-    return tensor.removeprefix("^").split(":")[0]
-
-
-def _reached(meta: Any) -> set[str]:
-    """The nodes of the graph that a signature or an initializer runs."""
-    inputs = {node.name: [_node_of(name) for name in node.input] for node in meta.graph_def.node}
-    waiting: list[str] = []
-    for signature in meta.signature_def.values():
-        for ends in (signature.inputs, signature.outputs):
-            waiting += [_node_of(end.name) for end in ends.values()]
-    for collection in meta.collection_def.values():
-        waiting += [_node_of(name) for name in collection.node_list.value]
-    found: set[str] = set()
+def _called(attributes: Any) -> Iterator[str]:
+    """The functions that are named in attributes, and in those of these functions."""
+    waiting = [attributes]
     while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += inputs.get(name, ())
-    return found
+        for value in waiting.pop().values():
+            named = [value.func] if value.HasField("func") else list(value.list.func)
+            yield from (function.name for function in named)
+            waiting += [function.attr for function in named]

@@ -252,10 +252,8 @@ class Sketch:
         return self.add("Rescaling", value.name, config, [plain]).node
 
 
-def pointwise(
-    filters: int, *, use_bias: bool = False, activation: str = "linear"
-) -> dict[str, Any]:
-    """The settings of a 1x1 convolution."""
+def pointwise(filters: int) -> dict[str, Any]:
+    """The settings of a 1x1 convolution without bias and activation."""
     return {
         "filters": filters,
         "kernel_size": [1, 1],

@@ -112,8 +112,17 @@ def propose(trial: Trial) -> str:
     )
 
 
-def check_given(trial: Trial, given: Preprocess) -> None:
-    """Raises DataError where another way is shown to be meant. given: one of those tried.
+def unclear(trial: Trial) -> str:
+    """One line on what a trial without a clear best shows, and what it does not."""
+    return (
+        f"of {counted(len(trial.truth), 'photo')} {_listed(trial)} are right, which does not show "
+        "which one is meant"
+    )
+
+
+def check_given(trial: Trial, given: Preprocess, said: str) -> None:
+    """Raises DataError where another way is shown to be meant. given: one of those tried. said:
+    who says so, in words.
 
     The p of each other way counts as often as there are others, so that of many none wins by
     luck; one that gives the same answers on ALIKE of the photos is no other way.
@@ -126,7 +135,7 @@ def check_given(trial: Trial, given: Preprocess) -> None:
         better = one.right.sum() > own.right.sum() and p < LEVEL
         if differs and better and _knows(one, trial):
             raise DataError(
-                f"--preprocess {given.name}: wanted the one that the model was trained with, "
+                f"pixels as {given.name} ({said}): wanted as the model was trained, "
                 f"found that {one.how.name} has {one.accuracy:.1%} of "
                 f"{counted(len(trial.truth), 'photo')} right and {given.name} {own.accuracy:.1%} "
                 f"(p = {p:.1g}); check it, or give --preprocess {one.how.name}"

@@ -187,12 +187,27 @@ def _check_name(value: str, key: str, layer: str, where: str) -> None:
 
 def in_float32(config: Any) -> Any:
     """The configuration with every mixed or half precision policy made float32: what the weights
-    are kept in, and what the flat model computes in."""
-    if isinstance(config, dict):
-        return {key: in_float32(value) for key, value in config.items()}
+    are kept in, and what the flat model computes in. What a model casts to by itself stays."""
     if isinstance(config, list):
         return [in_float32(value) for value in config]
-    return "float32" if isinstance(config, str) and config in HALF else config
+    if not isinstance(config, dict):
+        return config
+    casts = config.get("class_name") == "Cast"
+    return {
+        key: value
+        if key == "inbound_nodes" or (casts and key == "config")
+        else _without_half(value)
+        if key == "dtype"
+        else in_float32(value)
+        for key, value in config.items()
+    }
+
+
+def _without_half(policy: Any) -> Any:
+    """A data type by its name, or a policy with names in it."""
+    if isinstance(policy, dict):
+        return {key: _without_half(value) for key, value in policy.items()}
+    return "float32" if isinstance(policy, str) and policy in HALF else policy
 
 
 # The files
@@ -287,10 +302,9 @@ def copy_keras(path: Path, target: Path) -> str:
                 )
             for name in ("config.json", "metadata.json", "model.weights.h5"):
                 entry = archive.getinfo(name)
-                if (
-                    names.count(name) > 1
-                    or entry.file_size > SMALL + EXPANSION * entry.compress_size
-                ):
+                if names.count(name) > 1:
+                    raise DataError(f"{path}: {name} stands in it twice; {AGAIN}")
+                if entry.file_size > SMALL + EXPANSION * entry.compress_size:
                     raise DataError(f"{path}: {name} in it unpacks to {entry.file_size:,} bytes")
             config = checked(archive.read("config.json"), str(path))
             about = json.loads(archive.read("metadata.json"))

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from mobileclf.errors import ProofError
 
+from .equality import largest_difference
 from .graph import INPUT, Graph, Node
-from .transfer import largest_difference
 
 PREFIX = "quant_"
 # TFLite computes these in the scale of their input, so input and output share one range.
@@ -90,7 +90,9 @@ def quantized(graph: Graph) -> Any:
             bytes_ = quantizers.AllValuesQuantizer(
                 num_bits=8, per_axis=False, symmetric=False, narrow_range=False
             )
-            tensors[node.name] = quantize_layer.QuantizeLayer(bytes_)(pixels, training=False)
+            tensors[node.name] = quantize_layer.QuantizeLayer(bytes_, name=f"{PREFIX}{node.name}")(
+                pixels, training=False
+            )
             continue
         layer = getattr(tf_keras.layers, node.kind)(name=node.name, **node.config)
         sources = [tensors[name] for name in node.inputs]
@@ -386,59 +388,6 @@ def _shared_ranges(graph: Graph) -> dict[str, str]:
             for source in set(node.inputs) - fixed:
                 parent[root(source)] = root(node.name)
     return {name: root(name) for name in parent}
-
-
-def distil(
-    aware: Any,
-    photos: NDArray[np.uint8],
-    teacher: NDArray[np.float32],
-    *,
-    epochs: int,
-    rate: float,
-    batch: int,
-    seed: int,
-    step_done: Callable[[], None] = lambda: None,
-) -> list[float]:
-    """Fine-tune a quantization-aware model's kernels and biases towards the float model's answers.
-
-    Minimises KL(teacher || aware) with Adam (Hinton et al. 2015, without hard labels).
-    Activation ranges stay as calibrated; kernel ranges follow the kernels. photos: uint8
-    (n, h, w, 3); teacher: float32 (n, labels). Returns the mean loss of each epoch.
-    """
-    import tensorflow as tf
-    import tf_keras
-
-    optimizer = tf_keras.optimizers.Adam(rate)
-    quantizers = quantizers_of(aware)
-    variables = aware.trainable_variables
-
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(x: Any, wanted: Any) -> Any:
-        with tf.GradientTape() as tape:
-            got = aware(tf.cast(x, tf.float32), training=False)
-            kl = tf.reduce_sum(wanted * (_log(wanted) - _log(got)), axis=1)
-            loss = tf.reduce_mean(kl)
-        gradients = tape.gradient(loss, variables)
-        optimizer.apply_gradients(
-            (g, v) for g, v in zip(gradients, variables, strict=True) if g is not None
-        )
-        set_kernel_ranges(quantizers)
-        return loss
-
-    def _log(p: Any) -> Any:
-        return tf.math.log(tf.maximum(p, 1e-7))
-
-    order = np.random.default_rng(seed)
-    means = []
-    for _ in range(epochs):
-        losses = []
-        chosen = order.permutation(len(photos))
-        for i in range(0, len(chosen), batch):
-            rows = chosen[i : i + batch]
-            losses.append(float(step(tf.constant(photos[rows]), tf.constant(teacher[rows]))))
-            step_done()
-        means.append(float(np.mean(losses)))
-    return means
 
 
 def weights_of(aware: Any) -> dict[str, NDArray[Any]]:

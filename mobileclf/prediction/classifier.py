@@ -36,6 +36,7 @@ from .run_model import CONVERTED, DATA, TRAINED, Rule, RunModel, model_of, run_o
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 KERAS_BATCH = 32
+WANTED = "wanted a bundle, a run, a SavedModel, or a .keras, .h5 or .tflite file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def open_classifier(
             return _of_bundle(model)
         if (model / TRAINED).exists():
             model = model / model_of(model)
-    kind = formats.kind_of(model)
+    kind = formats.kind_of(model, wanted=WANTED)
     given = label_file.read(labels) if labels is not None else None
     if kind in ("h5", "saved_model") or kind == "keras" and not keras_file.is_keras_3(model):
         return _of_imported(model, given, chosen)

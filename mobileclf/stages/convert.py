@@ -13,8 +13,8 @@ from mobileclf.config import Settings
 from mobileclf.errors import ProofError
 from mobileclf.importing import from_tflite
 from mobileclf.models import deploy, qat
+from mobileclf.models.equality import largest_difference, require_equal
 from mobileclf.models.graph import Graph
-from mobileclf.models.transfer import largest_difference, require_equal
 from mobileclf.photos import load_part, spec_of
 from mobileclf.records import Record, read_json, write_bytes
 from mobileclf.run import Stage
@@ -168,4 +168,5 @@ STAGE = Stage(
         "pillow",
     ),
     work=work,
+    schema=2,
 )

@@ -13,8 +13,9 @@ from mobileclf import progress
 from mobileclf.config import Settings
 from mobileclf.importing import from_tflite
 from mobileclf.models import deploy, qat
+from mobileclf.models.distil import distil
+from mobileclf.models.equality import ACROSS, largest_difference, require_equal
 from mobileclf.models.graph import Graph
-from mobileclf.models.transfer import EQUAL, largest_difference, require_equal
 from mobileclf.photos import load_part
 from mobileclf.records import Record, write_bytes
 from mobileclf.run import Stage
@@ -99,7 +100,7 @@ def prove_equal(models: deploy.Deployable, photos: NDArray[np.uint8]) -> list[Re
     rebuilt = qat.forward(models.rebuilt, photos)
     folded = qat.forward(models.folded, photos)
     links = (
-        ("Keras 3 against tf_keras", largest_difference(trained, rebuilt), EQUAL),
+        ("Keras 3 against tf_keras", largest_difference(trained, rebuilt), ACROSS),
         ("before against after folding", largest_difference(rebuilt, folded), REWRITE_BOUND),
     )
     return [require_equal("quantize", *link) for link in links]
@@ -119,7 +120,7 @@ def _distil(
         ]
     )
     with progress.bar("distil", len(starts) * settings.fine_tune_epochs) as shown:
-        return qat.distil(
+        return distil(
             aware, both, teacher,
             epochs=settings.fine_tune_epochs, rate=settings.fine_tune_rate, batch=DISTIL_BATCH,
             seed=settings.seed, step_done=lambda: shown.advance(shown.task_ids[0]),

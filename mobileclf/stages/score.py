@@ -179,10 +179,10 @@ def _identical(name: str, model: bytes, photos: NDArray[np.uint8]) -> Record:
 STAGE = Stage(
     name="score",
     record="metrics.json",
-    # train.json holds the sha256 of the model, so it stands for it.
+    # train.json holds the sha256 of a model that was given.
     reads=("dataset.json", "dataset.csv", "train.json", MODEL, "convert.json"),
     settings=(),
     packages=("tensorflow", "keras", "ai-edge-litert", "tflite-runtime", "scikit-learn", "pillow"),
     work=work,
-    schema=2,
+    schema=3,
 )

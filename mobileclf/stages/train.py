@@ -25,8 +25,8 @@ from mobileclf.importing.adopt import adopt, fingerprint
 from mobileclf.models import backbones, head
 from mobileclf.models.backbones import FEATURES, PROBABILITIES, Architecture
 from mobileclf.models.deploy import MODEL
+from mobileclf.models.equality import largest_difference, require_equal
 from mobileclf.models.keras_file import save
-from mobileclf.models.transfer import largest_difference, require_equal
 from mobileclf.photos import load_part
 from mobileclf.records import Record, sha256_file, write_csv
 from mobileclf.run import Stage

@@ -37,6 +37,20 @@ class Wrapped:
     probabilities: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What stands at a model's output, as it is read off its graph.
+
+    model: as given, with the output as one row (1, labels). probabilities: as in `Wrapped`.
+    quantum: the coarsest step that the numbers are rounded to behind the operator that calculates
+    them; 0.0 where they are not.
+    """
+
+    model: bytes
+    probabilities: str
+    quantum: float
+
+
 FLOAT = Grid(dtype="float32")
 BYTES = Grid(dtype="uint8", scale=1.0, zero_point=0)
 QUANTA = Grid(dtype="uint8", scale=1 / 256, zero_point=0)
@@ -57,11 +71,7 @@ def with_bytes_and_quanta(model: bytes, how: Preprocess) -> Wrapped:
     Raises DataError for a file that is broken, or whose ends are not those of a classifier of one
     photo with one answer; each with what to do.
     """
-    found = read(model)
-    graph = _only_graph(found)
-    image, scores = _ends(graph)
-    if found.is_constant(image):
-        raise DataError("model: wanted an input, found a constant in its place")
+    found, graph, image, scores = _classifier(model)
     taken, before, notes = _before(image, how)
     after, probabilities, more = _after(graph, scores)
     notes += more
@@ -75,11 +85,42 @@ def with_bytes_and_quanta(model: bytes, how: Preprocess) -> Wrapped:
         edit.graph.operators[:0] = edit.chain(photo, before, into=graph.inputs[0])
         edit.ends("inputs", graph.inputs[0], photo)
     if after:
-        edit.graph.operators += (added := edit.chain(graph.outputs[0], after))
-        edit.ends("outputs", graph.outputs[0], added[-1].outputs[0])
+        _put_behind(edit, graph, after)
     changed = edit.packed(len(model))
     check_kept(model, found, changed, len(before))
     return Wrapped(model=changed, notes=tuple(notes), probabilities=probabilities)
+
+
+def scores_of(model: bytes) -> Scores:
+    """What the outputs of a model are, which `with_bytes_and_quanta` makes probabilities of.
+
+    Raises DataError as it does.
+    """
+    found, graph, _, scores = _classifier(model)
+    probabilities, row = _taken_for(graph, scores), _in_a_row(scores)
+    if row:
+        edit = Edit(model)
+        _put_behind(edit, graph, row)
+        changed = edit.packed(len(model))
+        check_kept(model, found, changed, 0)
+        model = changed
+    steps = [scale for at in _way_back(graph) for scale in graph.tensors[at].scales]
+    return Scores(model=model, probabilities=probabilities, quantum=max(steps, default=0.0))
+
+
+def _put_behind(edit: Edit, graph: Subgraph, steps: list[Step]) -> None:
+    edit.graph.operators += (added := edit.chain(graph.outputs[0], steps))
+    edit.ends("outputs", graph.outputs[0], added[-1].outputs[0])
+
+
+def _classifier(model: bytes) -> tuple[Model, Subgraph, Tensor, Tensor]:
+    """The file, its graph, and the tensors of its photo and its scores."""
+    found = read(model)
+    graph = _only_graph(found)
+    image, scores = _ends(graph)
+    if found.is_constant(image):
+        raise DataError("model: wanted an input, found a constant in its place")
+    return found, graph, image, scores
 
 
 def _only_graph(found: Model) -> Subgraph:
@@ -205,8 +246,8 @@ def _as_bytes(own: Grid) -> Grid:
 # Behind it
 
 
-def _after(graph: Subgraph, scores: Tensor) -> tuple[list[Step], str, list[str]]:
-    """From what stands at the output to quanta of probabilities; what they were, and notes."""
+def _taken_for(graph: Subgraph, scores: Tensor) -> str:
+    """What the numbers at the output are, in the words of `Wrapped.probabilities`."""
     labels, own = scores.shape[-1], _grid(scores)
     if own.dtype != "float32" and not (own.scale or 0) > 0:
         raise DataError(
@@ -226,42 +267,62 @@ def _after(graph: Subgraph, scores: Tensor) -> tuple[list[Step], str, list[str]]
         )
     # The grid that TFLite fixes for the int8 softmax and sigmoid, whatever stands behind them.
     probable = head is not None or own in (QUANTA, SIGNED_QUANTA)
+    if labels == 1:
+        return "sigmoid made into two" if probable else "sigmoid added"
+    return "as they were" if probable else "softmax added"
 
-    steps: list[Step] = []
-    notes: list[str] = []
-    row = (1, labels)
-    if scores.shape != row:
-        steps.append(_reshaped(own, row))
-        notes.append(f"output: {scores.shape} to {row} (RESHAPE)")
+
+def _after(graph: Subgraph, scores: Tensor) -> tuple[list[Step], str, list[str]]:
+    """From what stands at the output to quanta of probabilities; what they were, and notes."""
+    said, labels, own = _taken_for(graph, scores), scores.shape[-1], _grid(scores)
+    row, steps = (1, labels), _in_a_row(scores)
+    notes = [f"output: {scores.shape} to {row} (RESHAPE)"] if steps else []
     if labels > 1 and own == QUANTA:
-        return steps, "as they were", notes
+        return steps, said, notes
     if labels > 1 and own == SIGNED_QUANTA:
         steps.append(Step(operator="QUANTIZE", grid=QUANTA, shape=row))
-        return steps, "as they were", [*notes, "output: int8 to uint8 (QUANTIZE)"]
+        return steps, said, [*notes, "output: int8 to uint8 (QUANTIZE)"]
     if own.dtype != "float32":
         version = 2 if own.dtype == "int8" else 1
         steps.append(Step(operator="DEQUANTIZE", grid=FLOAT, shape=row, version=version))
-    said = "as they were"
+    if said in ("sigmoid added", "softmax added"):
+        operator = "SOFTMAX" if said == "softmax added" else "LOGISTIC"
+        steps.append(Step(operator=operator, grid=FLOAT, shape=row))
     if labels == 1:
-        said = "sigmoid made into two" if probable else "sigmoid added"
-        if not probable:
-            steps.append(Step(operator="LOGISTIC", grid=FLOAT, shape=row))
         both = (("MUL", [-1, 1]), ("ADD", [1, 0]))  # 1 - p and p; neither is rounded for p = q/256
         steps += (
             Step(operator=name, grid=FLOAT, shape=(1, 2), constant=np.array([by], np.float32))
             for name, by in both
         )
-    elif not probable:
-        said = "softmax added"
-        steps.append(Step(operator="SOFTMAX", grid=FLOAT, shape=row))
     steps.append(Step(operator="QUANTIZE", grid=QUANTA, shape=(1, max(2, labels))))
     names = ", ".join(step.operator for step in steps if step.operator != "RESHAPE")
     words = "" if said == "as they were" else f"{said}, "
     return steps, said, [*notes, f"output: {words}in quanta of 1/256 ({names})"]
 
 
-def _reshaped(grid: Grid, shape: tuple[int, ...]) -> Step:
-    return Step(operator="RESHAPE", grid=grid, shape=shape, constant=np.array(shape, np.int32))
+def _in_a_row(scores: Tensor) -> list[Step]:
+    """The step from the output to (1, labels), none where it is that."""
+    row = (1, scores.shape[-1])
+    if scores.shape == row:
+        return []
+    constant = np.array(row, np.int32)
+    return [Step(operator="RESHAPE", grid=_grid(scores), shape=row, constant=constant)]
+
+
+def _way_back(graph: Subgraph) -> list[int]:
+    """The tensors from the output back to the one whose operator calculates the numbers."""
+    maker = _makers(graph)
+    way = [graph.outputs[0]]
+    for _ in graph.operators:  # a broken graph may go in a circle
+        op = maker.get(way[-1])
+        if op is None or op.name not in PASSED or not op.inputs:
+            break
+        way.append(op.inputs[0])
+    return way
+
+
+def _makers(graph: Subgraph) -> dict[int, Operator]:
+    return {tensor: op for op in graph.operators for tensor in op.outputs}
 
 
 def _head(graph: Subgraph, labels: int) -> str | None:
@@ -269,13 +330,7 @@ def _head(graph: Subgraph, labels: int) -> str | None:
 
     Raises DataError for a softmax over something else than the labels.
     """
-    maker = {tensor: op for op in graph.operators for tensor in op.outputs}
-    at = graph.outputs[0]
-    for _ in graph.operators:  # a broken graph may go in a circle
-        op = maker.get(at)
-        if op is None or op.name not in PASSED or not op.inputs:
-            break
-        at = op.inputs[0]
+    maker, at = _makers(graph), _way_back(graph)[-1]
     op = maker.get(at)
     softmax = op is not None and (op.name == "SOFTMAX" or _is_share(op, maker))
     if softmax and graph.tensors[at].shape[-1:] != (labels,):
