@@ -344,7 +344,8 @@ def test_a_model_that_scales_what_was_scaled_before_is_caught() -> None:
         format="x", shape=(8, 8, 3), outputs=4, inside=BYTES, says="the model scales its pixels",
         takes=lambda how: True, score=score, finish=lambda *_: {},
     )  # fmt: skip
-    photos = adopt._Photos(truth=truth, pixels=np.zeros((128, 8, 8, 3), np.uint8))
+    pixels = np.broadcast_to(truth[:, None, None, None], (128, 8, 8, 3)).astype(np.uint8)
+    photos = adopt._Photos(truth=truth, pixels=pixels)
     with pytest.raises(
         DataError, match=r"0\.\.255 .the model scales its pixels.*preprocess 0\.\.1"
     ):
