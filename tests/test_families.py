@@ -314,7 +314,6 @@ def test_a_family_ends_in_int8_that_answers_alike(name):
     for file in files.values():
         audit(file, labels=family.labels, io="uint8", shape=(family.size, family.size, 3))
         got = as_quanta(score_photos(file, pictures, title=name)) / 256
-        print("LIKE", likeness(wanted, got))
         assert likeness(wanted, got) > family.alike
         assert likeness(wanted[:, [1, 0, *range(2, family.labels)]], got) < family.alike
     assert likeness(wanted, qat.forward(broken(folded), pictures)) < family.alike

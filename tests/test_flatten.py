@@ -435,6 +435,7 @@ TF = {
     "clip": lambda x: tf.maximum(tf.clip_by_value(x, -0.5, 0.25), 0.0),
     "unstack": lambda x: tf.stack(tf.unstack(x, axis=-1)[::-1], axis=-1),
     "reverse": lambda x: tf.reverse(x, axis=[-1]) * SHARES,
+    "softmax": lambda x: tf.nn.softmax(x, axis=None) + tf.nn.softmax(x, axis=3),
     "squeeze": lambda x: tf.squeeze(tf.reduce_max(x, axis=[1, 2], keepdims=True), [1, 2]),
 }
 OPS = {
@@ -443,6 +444,7 @@ OPS = {
     "concat": lambda x: keras.ops.concatenate([x, keras.ops.hard_silu(x)], axis=-1),
     "clip": lambda x: keras.ops.maximum(keras.ops.clip(x, -0.5, 0.25), 0.0),
     "unstack": lambda x: keras.ops.stack(keras.ops.unstack(x, axis=-1)[::-1], axis=-1),
+    "softmax": lambda x: keras.ops.softmax(x, axis=3) + keras.ops.softmax(x),
     "flip": lambda x: keras.ops.flip(x, axis=-1) * SHARES,
     "expand": lambda x: keras.ops.expand_dims(keras.ops.max(x, axis=(1, 2)), 1),
 }
@@ -590,6 +592,19 @@ def test_operators_that_are_not_known_are_named():
     assert "wanted one number or one for each of 3 channels, found an array of (32, 32, 3)" in words
     words = said(operated(keras, lambda x: keras.ops.gelu(x, approximate=True)))
     assert "(operator gelu): its settings are not known here" in words
+
+
+@BOTH
+@pytest.mark.parametrize("axis", [0, 1, -2])
+def test_softmax_over_another_axis_is_named(axis, k):
+    softmax = tf.nn.softmax if k is tf_keras else keras.ops.softmax
+    words = said(operated(k, lambda x: softmax(x, axis=axis)))
+    assert "(operator softmax): its settings are not known here" in words
+
+
+def test_softmax_over_everything_at_once_is_named():
+    words = said(operated(keras, lambda x: keras.ops.softmax(x, axis=None)))
+    assert "(operator softmax): its settings are not known here" in words
 
 
 def test_a_call_for_training_is_named():

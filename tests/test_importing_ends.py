@@ -11,7 +11,12 @@ import tf_keras
 
 from mobileclf.errors import DataError
 from mobileclf.images.preprocess import NAMED, preprocess_of
-from mobileclf.importing.ends import preprocesses_itself, with_preprocess, with_probabilities
+from mobileclf.importing.ends import (
+    preprocesses_itself,
+    probabilities,
+    with_preprocess,
+    with_probabilities,
+)
 from mobileclf.importing.flatten import flatten
 from mobileclf.models.graph import build
 from tests.models import photos
@@ -221,14 +226,6 @@ def test_the_unit_is_the_second_label():
     assert not kernel[:, 0].any() and bias[0] == 0
 
 
-def shared_logits():
-    inputs = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.GlobalAveragePooling2D()(inputs)
-    z = keras.layers.Dense(2, name="logits")(x)
-    gate = keras.layers.Multiply()([z, keras.layers.Activation("sigmoid")(z)])
-    return keras.Model(inputs, keras.layers.Dense(2, name="last")(gate))
-
-
 def average_of_two():
     inputs = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.GlobalAveragePooling2D()(inputs)
@@ -287,7 +284,30 @@ def test_an_end_that_names_no_label_is_refused(name):
     assert str(error.value) == words
 
 
-def test_logits_that_are_used_inside_stay():
-    graph, form = with_probabilities(flatten(shared_logits()).graph)
-    assert form == "logits"
-    assert graph["logits"].config["activation"] == "linear"
+# ---------------------------------------------------------------------------------------------
+# what the outputs mean
+
+
+MEANT = {
+    "softmax": ([[0.25, 0.75]], [[0.25, 0.75]]),
+    "logits": ([[0.0, np.log(3)], [-2000.0, 2000.0]], [[0.25, 0.75], [0, 1]]),
+    "sigmoid": ([[0.75]], [[0.25, 0.75]]),
+    "sigmoid logit": ([[np.log(3)], [-np.log(3)], [2000.0], [-2000.0]],
+                      [[0.25, 0.75], [0.75, 0.25], [0, 1], [1, 0]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", MEANT)
+def test_what_outputs_mean(form):
+    outputs, wanted = (np.array(rows, np.float64) for rows in MEANT[form])
+    with np.errstate(over="raise", invalid="raise"):
+        np.testing.assert_allclose(probabilities(outputs, form), wanted, atol=1e-15)
+
+
+@pytest.mark.parametrize("form", MEANT)
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_no_number_means_nothing(form, number):
+    outputs = np.full((2, 1 if "sigmoid" in form else 3), 0.5)
+    outputs[1, 0] = number
+    with pytest.raises(DataError, match="its answers are no numbers"):
+        probabilities(outputs, form)

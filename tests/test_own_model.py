@@ -369,6 +369,33 @@ def test_a_run_whose_model_was_changed_is_no_model(exported: Path, tmp_path: Pat
         formats.kind_of(tmp_path)
 
 
+def test_an_int8_tflite_with_a_grid_of_its_own_is_predicted_as_it_was_measured(
+    model: Any, photos: Path, tmp_path: Path
+) -> None:
+    """As the converter's guide makes it: its input says that byte 128 is 0, in steps of 1/127.5."""
+    import tensorflow as tf
+
+    pixels, _, _ = pixels_of(photos)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([one[None]] for one in pixels[::3])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    path = tmp_path / "theirs.tflite"
+    path.write_bytes(converter.convert())
+    mobileclf.export(
+        int8=True, data=photos, model=path, preprocess="-1..1", run=tmp_path / "run",
+        out=tmp_path, **QUICK,
+    )  # fmt: skip
+    bundle = read_json(tmp_path / "own" / "bundle.json")
+    assert bundle["input"]["scale"] != 1.0 and bundle["model"]["arithmetic"] == "int8"
+    rows = [row for row in read_csv(tmp_path / "run" / "dataset.csv") if row["split"] == "test"]
+    for place in (tmp_path / "own", tmp_path / "run"):
+        found = mobileclf.predict(place, [photos / row["path"] for row in rows])
+        right = np.mean([a["label"] == b["label"] for a, b in zip(found, rows, strict=True)])
+        assert right == read_json(tmp_path / "run" / "parity.json")["int8"]["accuracy"]
+
+
 @pytest.mark.parametrize("options", [{"io": "int8"}, {"fp16": True}])
 def test_formats_that_are_not_made_of_a_tflite(
     exported: Path, photos: Path, tmp_path: Path, options: dict[str, Any]

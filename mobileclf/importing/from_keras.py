@@ -29,7 +29,10 @@ def open_given(path: Path, *, trust: bool, size: tuple[int, int] | None) -> Give
     import keras
 
     imported = read.read_model(path, trust=trust, size=size)
-    graph, form = ends.with_probabilities(imported.graph)
+    try:
+        graph, form = ends.with_probabilities(imported.graph)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     network = build(keras, graph)
 
     def score(pixels: NDArray[np.uint8], how: Preprocess) -> NDArray[np.float64]:

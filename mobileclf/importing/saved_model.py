@@ -152,7 +152,9 @@ def _strip(meta: Any) -> None:
             del function.attr[name]
     library.Clear()
     library.function.extend(kept)
+    constants = [node for node in meta.graph_def.node if node.op == "Const"]
     del meta.graph_def.node[:]
+    meta.graph_def.node.extend(constants)  # functions take these from there, as a graph's weights
     for field in ("saver_def", "collection_def", "signature_def"):
         meta.ClearField(field)
 

@@ -58,7 +58,7 @@ class Trial:
     @property
     def clear(self) -> bool:
         """Whether the best beats every other, and the most frequent label, at LEVEL."""
-        return self.p < LEVEL and _knows(self.ranked[0], self)
+        return len(self.tried) > 1 and self.p < LEVEL and _knows(self.ranked[0], self)
 
     def as_record(self) -> Record:
         """photos, accuracy by name, best, p and clear."""
@@ -99,6 +99,12 @@ def propose(trial: Trial) -> str:
     if not trial.tried:
         return f"{unknown}; none of the usual ways fits it: give --preprocess as it was trained"
     best = trial.ranked[0]
+    if len(trial.tried) == 1:
+        return (
+            f"{unknown}; {best.how.name} is the only usual way that fits it, and "
+            f"{best.accuracy:.0%} of {counted(len(trial.truth), 'photo')} are right so: give "
+            f"--preprocess {best.how.name} if it was trained so"
+        )
     share, _ = beats_majority(best.right, trial.truth)
     advice = (
         f"{best.how.name} is clearly best (p = {trial.p:.1g}): give --preprocess {best.how.name} "

@@ -57,7 +57,7 @@ def unsupported(graph: Graph) -> list[tuple[str, str]]:
 def _unsupported(node: Node) -> str | None:
     config = node.config
     if node.kind == "Activation" and config["activation"] not in ACTIVATIONS:
-        return f"TFLite has no int8 kernel with known rounding for {config['activation']}"
+        return f"TFLite rounds inside {config['activation']}"
     if node.kind == "ReLU" and (config["negative_slope"] or config["threshold"]):
         return "a ReLU with a slope or threshold is not one with the layer before it"
     if node.kind == "ReLU" and config["max_value"] not in (None, 6):

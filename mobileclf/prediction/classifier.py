@@ -21,7 +21,7 @@ from mobileclf.decision import decision_file, read_decision
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images import preprocess
 from mobileclf.images.load import ImageSpec
-from mobileclf.images.preprocess import BYTES, Preprocess
+from mobileclf.images.preprocess import BYTES, RAW, Preprocess
 from mobileclf.importing import formats
 from mobileclf.models import keras_file
 from mobileclf.records import Record
@@ -104,7 +104,7 @@ def _of_bundle(folder: Path) -> Classifier:
         labels=judge.classes.labels,
         spec=judge.spec,
         rule=Rule(classes=judge.classes, decision=judge.decision),
-        scorer=partial(_tflite_scorer, model, BYTES),
+        scorer=partial(_tflite_scorer, model, None),
         step=step,
     )
 
@@ -128,7 +128,7 @@ def _of_tflite(
     height, width, channels = opened.shape
     if run is not None:
         check_count(run.labels, opened.labels, DATA)
-        labels, rule, how, said = run.labels, run.rule, BYTES, run.note
+        labels, rule, how, said = run.labels, run.rule, _bytes_of(opened), run.note
     else:
         described = metadata.describe(data)
         files = metadata.associated_files(data)
@@ -154,10 +154,18 @@ def _ends(tensor: Any) -> dict[str, Any]:
     return {"dtype": tensor.dtype, "scale": tensor.scale, "zero_point": tensor.zero_point}
 
 
-def _tflite_scorer(model: bytes, how: Preprocess) -> Scorer:
+def _bytes_of(opened: Any) -> Preprocess:
+    """How a bundle's or a run's file takes bytes: an integer input as they are, whatever grid it
+    names (that of a `.tflite` that was given is its own)."""
+    return BYTES if opened.input.dtype == np.float32 else RAW
+
+
+def _tflite_scorer(model: bytes, how: Preprocess | None) -> Scorer:
+    """how: None for a file that takes bytes."""
     from mobileclf.tflite.interpreter import answer, dequantized, open_interpreter
 
     opened = open_interpreter(model)
+    how = how or _bytes_of(opened)
     encode = preprocess.encoder(how, **_ends(opened.input), channels=opened.shape[2])
 
     def score(images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -267,7 +275,10 @@ def _of_imported(model: Path, given: tuple[str, ...] | None, how: Preprocess | N
     from mobileclf.importing import from_keras
 
     opened = from_keras.open_given(model, trust=False, size=None)
-    labels, said = labels_of(opened.outputs, given, None, None, {})
+    try:
+        labels, said = labels_of(opened.outputs, given, None, None, {})
+    except UsageError as error:
+        raise UsageError(f"{model}: {error}") from error
     how = how or opened.inside
     if how is None:
         raise UsageError(f"{model}: {_unknown_pixels()}")
