@@ -392,9 +392,9 @@ def test_plain_cnn_is_learnt_quantized_and_answers_alike(text, channels, trained
     assert "Rescaling" not in kinds  # folded into the first convolution, which has no padding
     wanted = qat.forward(models.rebuilt, photos)
     np.testing.assert_allclose(qat.forward(models.folded, photos), wanted, atol=1e-5)
-    graph = qat.quantized(models.folded)
+    graph = qat.quantized(models.graph)
     qat.prove_same_function(models.folded, graph, photos, 1e-4)
-    qat.calibrate(models.folded, graph, photos)
+    qat.calibrate(models.graph, graph, photos)
     model = convert.from_quantized_graph(graph, "uint8")
     audit(model, labels=3, io="uint8", shape=(SIZE, SIZE, channels))
     got = as_quanta(score_photos(model, photos, title="check"))

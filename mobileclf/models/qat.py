@@ -66,6 +66,8 @@ def _unsupported(node: Node) -> str | None:
         return f"{config['interpolation']} interpolation rounds unlike its float form"
     if node.kind == "Conv2D" and config["groups"] > 1:
         return "a convolution in groups is split by the converter"
+    if node.kind == "DepthwiseConv2D" and config["depth_multiplier"] != 1:
+        return f"{config['depth_multiplier']} kernels for each channel want a range each"
     known = (INPUT, *KERNELS, *SAME_RANGE, *OTHERS)
     return None if node.kind in known else f"a {node.kind} has no fake quantizer"
 
