@@ -148,29 +148,106 @@ def init_op_that_writes(mark: Path) -> Callable[[Any], None]:
     return edit
 
 
-def saver_as_signature(meta: Any) -> None:
-    """What the signature gives is what the saver's function, which writes files, gives."""
-    (output,) = meta.signature_def["serving_default"].outputs.values()
-    output.name = meta.saver_def.save_tensor_name
+def _functions(meta: Any) -> tuple[Any, Any, Any]:
+    """The function of the serving signature, the node in it that calls, and what that calls."""
+    library = meta.graph_def.library.function
+    wrapper = next(f for f in library if "signature_wrapper" in f.signature.name)
+    node = next(n for n in wrapper.node_def if n.op == "StatefulPartitionedCall")
+    return wrapper, node, next(f for f in library if f.signature.name == node.attr["f"].func.name)
+
+
+def _constant(body: Any, name: str, value: Any) -> str:
+    node = body.node_def.add(name=name, op="Const")
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    node.attr["dtype"].type = node.attr["value"].tensor.dtype
+    return f"{name}:output:0"
+
+
+def implementation_that_saves(mark: Path) -> Callable[[Any], None]:
+    """A function that nothing calls, which TensorFlow runs in the place of one that is called:
+    both implement one thing, and this one prefers the device that there is."""
+
+    def edit(meta: Any) -> None:
+        _, _, called = _functions(meta)
+        other = meta.graph_def.library.function.add()
+        other.CopyFrom(called)
+        other.signature.name = "other"
+        for body, device in ((called, b"GPU"), (other, b"CPU")):
+            body.attr["api_implements"].s = b"x"
+            body.attr["api_preferred_device"].s = device
+        values = (("file", str(mark)), ("names", ["a"]), ("data", [1.0]))
+        ends = [_constant(other, name, value) for name, value in values]
+        node = other.node_def.add(name="evil", op="Save", input=ends)
+        node.attr["T"].list.type.append(tf.float32.as_datatype_enum)
+        other.signature.is_stateful = True  # else it is left out, as it gives nothing
+        other.control_ret["evil"] = "evil"
+        other.signature.control_output.append("evil")
+
+    return edit
+
+
+def operator_as_branch(meta: Any) -> None:
+    """A branch by the name of an operator, where a function's belongs."""
+    node = _functions(meta)[2].node_def.add(name="evil", op="If")
+    for name in ("then_branch", "else_branch"):
+        node.attr[name].func.name = "WriteFile"
+
+
+def _saver(meta: Any) -> str:
+    """The name of the saver's function that writes."""
+    return next(
+        f.signature.name
+        for f in meta.graph_def.library.function
+        if any(node.op == "SaveV2" for node in f.node_def)
+    )
 
 
 def saver_from_a_function(meta: Any) -> None:
     """A function of the model calls the saver's."""
-    node = next(n for n in meta.graph_def.node if n.name == "StatefulPartitionedCall_1")
-    body = next(
-        f for f in meta.graph_def.library.function if "signature_wrapper" in f.signature.name
-    )
-    body.node_def.add(name="evil", op="PartitionedCall").attr["f"].func.name = node.attr[
-        "f"
-    ].func.name
+    node = _functions(meta)[0].node_def.add(name="evil", op="PartitionedCall")
+    node.attr["f"].func.name = _saver(meta)
+
+
+def saver_among_branches(meta: Any) -> None:
+    """The saver's is one of a list of functions."""
+    node = _functions(meta)[0].node_def.add(name="evil", op="Case")
+    node.attr["branches"].list.func.add(name=_saver(meta))
+
+
+def saver_within_an_attribute(meta: Any) -> None:
+    """The saver's is given to a function that is called."""
+    _, node, _ = _functions(meta)
+    node.attr["f"].func.attr["g"].func.name = _saver(meta)
 
 
 def saver_as_method(meta: Any) -> None:
     """The saver's function stands among those that can be called by name."""
-    node = next(n for n in meta.graph_def.node if n.name == "StatefulPartitionedCall_1")
-    name = node.attr["f"].func.name
-    (one,) = list(meta.object_graph_def.concrete_functions.values())[:1]
-    meta.object_graph_def.concrete_functions[name].CopyFrom(one)
+    functions = meta.object_graph_def.concrete_functions
+    functions[_saver(meta)].CopyFrom(next(iter(functions.values())))
+
+
+def saver_as_object(meta: Any) -> None:
+    """An object of the model is the saver's function."""
+    node = next(n for n in meta.object_graph_def.nodes if n.HasField("bare_concrete_function"))
+    node.bare_concrete_function.concrete_function_name = _saver(meta)
+
+
+def saver_as_function(meta: Any) -> None:
+    """A function of an object is the saver's."""
+    node = next(n for n in meta.object_graph_def.nodes if n.function.concrete_functions)
+    node.function.concrete_functions[0] = _saver(meta)
+
+
+def two_of_a_name(meta: Any) -> None:
+    """Readers may choose differently between two functions."""
+    meta.graph_def.library.function.add().CopyFrom(_functions(meta)[2])
+
+
+def function_as_operator(meta: Any) -> None:
+    """A function by the name of an operator, which others then call for that operator."""
+    other = meta.graph_def.library.function.add()
+    other.CopyFrom(_functions(meta)[2])
+    other.signature.name = "Relu"
 
 
 def pictures(n: int = 5) -> Any:

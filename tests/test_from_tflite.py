@@ -220,7 +220,6 @@ def test_the_answers_are_the_files_own(name):
     wanted = expected(model, outputs, reference.scores.probabilities)
     assert got.shape == wanted.shape and np.allclose(got.sum(axis=1), 1, atol=0.02)
     assert np.abs(np.floor(got * 256 + 0.5).clip(0, 255) - wanted).max() <= 1
-    np.testing.assert_array_equal(from_tflite.answers(model, pictures(), how), got)
 
 
 def test_only_the_shape_is_another_in_a_row():

@@ -24,6 +24,7 @@ from mobileclf import errors
 from mobileclf.errors import DataError, MobileclfError
 from mobileclf.importing import child, formats, read
 from mobileclf.models import graph
+from mobileclf.records import sha256_file
 
 from . import hostile
 
@@ -46,7 +47,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any
     folder = tmp_path_factory.mktemp("saved")
     two, three = network(tf_keras), network(keras)
     (folder / "run").mkdir()
-    (folder / "run" / "train.json").write_text("{}")
     paths = {
         "two.h5": two, "two.keras": two, "two": two, "three.keras": three, "three.h5": three,
         "run": three,
@@ -57,6 +57,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any
         more = {"save_format": "tf"} if name == "two" else {}
         model.save(target, **more)
         found[name] = (folder / name, np.asarray(model(hostile.pictures(), training=False)))
+    record = {"outputs": {"model.keras": sha256_file(folder / "run" / "model.keras")}}
+    (folder / "run" / "train.json").write_text(json.dumps(record))
     return found
 
 
@@ -286,7 +288,7 @@ def test_other_folders_are_named(tmp_path: Path) -> None:
         ("photos", "a.jpg", "found another folder"),
     ):
         (tmp_path / name).mkdir()
-        (tmp_path / name / inside).touch()
+        (tmp_path / name / inside).write_text("{}")
         refused(tmp_path / name, advice)
 
 

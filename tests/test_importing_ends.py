@@ -137,10 +137,12 @@ def test_pixels_that_are_read_twice_are_not_scaled_by_one_of_the_two():
     assert not preprocesses_itself(flatten(keras.Model(inputs, x)).graph)
 
 
-def test_an_exchange_of_channels_is_preprocessing():
+@pytest.mark.parametrize("scaled", [False, True])
+def test_an_exchange_of_channels_says_nothing_of_their_scale(scaled):
     inputs = keras.Input((SIZE, SIZE, 3))
-    network = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs[..., ::-1]))
-    assert preprocesses_itself(flatten(network).graph)
+    x = inputs[..., ::-1] / 255 if scaled else inputs[..., ::-1]
+    network = keras.Model(inputs, keras.layers.Conv2D(2, 3)(x))
+    assert preprocesses_itself(flatten(network).graph) is scaled
 
 
 # ---------------------------------------------------------------------------------------------

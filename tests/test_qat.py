@@ -194,6 +194,30 @@ def test_what_has_no_quantization_aware_form_is_named(kind, config, why):
     assert layer == "odd" and why in found
 
 
+def test_a_depthwise_convolution_with_a_multiplier_is_named():
+    config = {
+        "kernel_size": [1, 1], "strides": [1, 1], "padding": "valid", "depth_multiplier": 2,
+        "dilation_rate": [1, 1], "use_bias": True, "activation": "linear",
+    }  # fmt: skip
+    ((layer, found),) = qat.unsupported(one_layer("DepthwiseConv2D", config))
+    assert layer == "odd" and "2 kernels for each channel" in found
+
+
+def test_what_has_a_grid_of_its_own_shares_its_range_with_no_other():
+    """A sigmoid's is 0..1 in steps of 1/256, whatever is put beside it."""
+    pixels = Node(name="pixels", kind="InputLayer", config={"shape": [8, 8, 3]})
+    gate = Node(
+        name="gate", kind="Activation", config={"activation": "sigmoid"}, inputs=("pixels",)
+    )
+    pool = Node(
+        name="pool", kind="MaxPooling2D", inputs=("pixels",),
+        config={"pool_size": [1, 1], "strides": [1, 1], "padding": "valid"},
+    )  # fmt: skip
+    both = Node(name="both", kind="Concatenate", inputs=("gate", "pool"))
+    found = qat._shared_ranges(Graph(nodes=(pixels, gate, pool, both)))
+    assert found["pool"] == found["both"] == found["pixels"] != found["gate"] == "gate"
+
+
 def test_all_of_the_tool_s_own_networks_are_supported(models):
     assert qat.unsupported(models.graph) == []
 

@@ -126,6 +126,30 @@ def test_one_before_a_depthwise_or_grouped_convolution_goes_into_it():
     assert folded(drawn) == ["DepthwiseConv2D", "ReLU", "DepthwiseConv2D", "MaxPooling2D"]
 
 
+def test_a_scale_by_channel_before_groups_goes_to_the_group_that_reads_it():
+    drawn = Drawn(channels=4)
+    drawn.norm(4)
+    drawn.conv(6, 4, groups=2)
+    assert folded(drawn) == ["Conv2D"]
+
+
+def test_a_batch_norm_that_two_read_goes_into_the_convolution_and_both_read_that():
+    drawn = Drawn()
+    drawn.conv(3)
+    first = drawn.norm(3)
+    second = drawn.norm(3, inputs=(first,))
+    drawn.add("Add", inputs=(first, second))
+    assert folded(drawn) == ["Conv2D", "DepthwiseConv2D", "Add"]
+
+
+@pytest.mark.parametrize("odd", [{"negative_slope": 0.2}, {"threshold": 0.5}])
+def test_an_end_with_a_slope_or_threshold_stays(odd):
+    drawn = Drawn()
+    drawn.conv(4)
+    drawn.add("ReLU", max_value=1.0, **odd)
+    assert folded(drawn) == ["Conv2D", "ReLU"]
+
+
 def test_scales_by_channel_and_scales_in_a_row():
     drawn = Drawn()
     drawn.add("Rescaling", scale=1 / 255, offset=0.0)

@@ -19,7 +19,7 @@ import tensorflow as tf
 import tf_keras
 
 from mobileclf.errors import DataError
-from mobileclf.importing import known, saved_model, trust
+from mobileclf.importing import child, known, saved_model, trust
 
 from . import hostile
 
@@ -164,6 +164,11 @@ def layer(name: str, **settings: Any) -> dict[str, Any]:
         (layer("InstanceMethod", attr_name="x"), "it calls any method of TensorFlow by its name"),
         (layer("Dense", activation="deserialize"), "its activation 'deserialize' is none of"),
         (layer("Dense", kernel_regularizer="math"), "its kernel_regularizer 'math' is none of"),
+        (layer("Dense", kernel_constraint="math"), "its kernel_constraint 'math' is none of"),
+        (
+            layer("Dense", activation={"class_name": "function", "module": "os", "config": "relu"}),
+            f"layer 'it' (function): a function of 'os', which is never run; {AGAIN}",
+        ),
         (layer("Dense", x=[{"class_name": "__lambda__", "config": {"value": "x"}}]), LAMBDA),
         (layer("Dense", activation={"class_name": "MyAct", "config": {}}), f"(MyAct): {CUSTOM}"),
         ({"class_name": {"class_name": "__bytes__", "value": "Lambda"}}, "that is no name"),
@@ -313,6 +318,44 @@ def test_a_zip_bomb(sound: Path, tmp_path: Path) -> None:
     assert refusal(path, tmp_path) == "X: model.weights.h5 in it unpacks to 200,000,000 bytes"
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["config.json", "metadata.json", "model.weights.h5"])
+def test_a_member_that_stands_twice(name: str, sound: Path, tmp_path: Path) -> None:
+    path = copied(sound / "three.keras", tmp_path / "evil.keras")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, archive.read(name))
+    assert refusal(path, tmp_path) == f"X: {name} stands in it twice; {AGAIN}"
+
+
+HALF = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
+KERAS_3 = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "mixed_bfloat16"}}
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        (layer("Dense", dtype="float16"), layer("Dense", dtype="float32")),
+        (
+            layer("Dense", dtype=HALF, layer=layer("GRU", dtype=KERAS_3)),
+            layer(
+                "Dense",
+                dtype={**HALF, "config": {"name": "float32"}},
+                layer=layer("GRU", dtype={**KERAS_3, "config": {"name": "float32"}}),
+            ),
+        ),
+        (layer("Dense", dtype="int32", name2="float16"), None),
+        ({"class_name": "Dense", "config": {"name": "float16", "dtype": "float32"}}, None),
+        ({"layers": [], "input_layers": [["float16", 0, 0]]}, None),
+        ({**layer("TFOpLambda", function="cast"),
+          "inbound_nodes": [["float16", 0, 0, {"dtype": "float16"}]]}, None),
+        ({**layer("Cast", dtype="float16"), "module": "keras.src.ops.core"}, None),
+    ],
+)  # fmt: skip
+def test_policies_alone_are_made_float32(config: dict[str, Any], wanted: Any) -> None:
+    found = trust.in_float32({"config": {"layers": [config]}})
+    assert found == {"config": {"layers": [wanted or config]}}
+
+
 def test_assets_are_left_out(sound: Path, tmp_path: Path) -> None:
     path = copied(sound / "three.keras", tmp_path / "more.keras")
     with zipfile.ZipFile(path, "a") as archive:
@@ -325,7 +368,10 @@ def test_assets_are_left_out(sound: Path, tmp_path: Path) -> None:
 # SavedModels
 
 RUNS = "which is none of the operators that only compute; --trust loads it all the same"
-SAVES = "reads or writes files as a saver does, and is not the saver's alone; --trust loads it"
+SAVES = (
+    "which is no function in it, or reads and writes files as a saver does; --trust loads it all "
+    "the same"
+)
 
 
 @pytest.mark.parametrize(
@@ -355,21 +401,166 @@ def test_without_the_check_an_initializer_does_run(tmp_path: Path) -> None:
     assert mark.exists()
 
 
-def test_an_init_op(sound: Path, tmp_path: Path) -> None:
+def test_an_init_op_is_left_out(sound: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
     path = copied(sound / "two", tmp_path / "evil")
-    hostile.edited_graphs(path, hostile.init_op_that_writes(tmp_path / "mark"))
-    assert refusal(path, tmp_path) == f"X: it runs TensorFlow's 'WriteFile' (in the graph), {RUNS}"
+    hostile.edited_graphs(path, hostile.init_op_that_writes(mark))
+    clean(path, tmp_path)
+    for folder, written in ((tmp_path / "clean", False), (path, True)):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+        assert mark.exists() == written
+
+
+def test_what_tensorflow_runs_in_anothers_place(sound: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    path = copied(sound / "two", tmp_path / "evil")
+    hostile.edited_graphs(path, hostile.implementation_that_saves(mark))
+    assert refusal(path, tmp_path) == f"X: it runs TensorFlow's 'Save' (in other), {RUNS}"
+    assert not mark.exists()
+    saved_model.copy(path, tmp_path / "trusted", trust=True)
+    serve = child._signature(tmp_path / "trusted", path)
+    assert serve is not None
+    assert not mark.exists()
+    serve(hostile.pictures(2), training=False)
+    assert mark.exists()
 
 
 @pytest.mark.parametrize(
-    "edit", [hostile.saver_as_signature, hostile.saver_from_a_function, hostile.saver_as_method]
+    "edit",
+    [
+        hostile.saver_from_a_function,
+        hostile.saver_among_branches,
+        hostile.saver_within_an_attribute,
+        hostile.saver_as_method,
+        hostile.saver_as_object,
+        hostile.saver_as_function,
+    ],
 )
 def test_the_saver_is_for_the_saver(
     edit: Callable[[Any], None], sound: Path, tmp_path: Path
 ) -> None:
     path = copied(sound / "two", tmp_path / "evil")
     hostile.edited_graphs(path, edit)
-    assert SAVES in refusal(path, tmp_path)
+    found = refusal(path, tmp_path)
+    assert found.startswith("X: it calls '__inference__traced_save_")
+    assert found.endswith(SAVES)
+
+
+@pytest.mark.parametrize(
+    ("edit", "wanted"),
+    [
+        (hostile.operator_as_branch, f"X: it calls 'WriteFile', {SAVES}"),
+        (hostile.two_of_a_name, "X: two functions '__inference_"),
+        (hostile.function_as_operator, "X: a function 'Relu' in it, as an operator; save it again"),
+    ],
+)
+def test_names_of_functions(
+    edit: Callable[[Any], None], wanted: str, sound: Path, tmp_path: Path
+) -> None:
+    path = copied(sound / "two", tmp_path / "evil")
+    hostile.edited_graphs(path, edit)
+    assert refusal(path, tmp_path).startswith(wanted)
+
+
+def test_what_is_left_of_functions(sound: Path, tmp_path: Path) -> None:
+    path = copied(sound / "two", tmp_path / "more")
+
+    def edit(meta: Any) -> None:
+        library = meta.graph_def.library
+        for function in library.function:
+            function.attr["api_implements"].s = b"x"
+        name = library.function[0].signature.name
+        library.gradient.add(function_name=name, gradient_func=name)
+        library.registered_gradients.add(gradient_func=name, registered_op_type="Relu")
+
+    hostile.edited_graphs(path, edit)
+    clean(path, tmp_path)
+
+    def check(meta: Any) -> None:
+        library = meta.graph_def.library
+        assert not library.gradient
+        assert not library.registered_gradients
+        assert {name for f in library.function for name in f.attr} == set(saved_model.ATTRIBUTES)
+        assert {node.op for node in meta.graph_def.node} == {"Const"}
+
+    hostile.edited_graphs(tmp_path / "clean", check)
+
+
+def test_augmentation_and_constants_of_a_saved_model(tmp_path: Path) -> None:
+    layers = tf_keras.layers
+    tf_keras.utils.set_random_seed(0)
+    model = tf_keras.Sequential([
+        layers.Input((hostile.SIZE, hostile.SIZE, 3)),
+        tf_keras.Sequential([
+            layers.RandomFlip(), layers.RandomRotation(0.1), layers.RandomZoom(0.1),
+            layers.RandomTranslation(0.1, 0.1), layers.RandomContrast(0.1),
+            layers.RandomBrightness(0.1), layers.RandomCrop(6, 6), layers.Resizing(8, 8),
+            layers.CenterCrop(6, 6), layers.GaussianNoise(0.1), layers.SpatialDropout2D(0.1),
+        ]),
+        layers.Rescaling(1 / 255),
+        layers.Normalization(),  # its mean stands among the graph's constants
+        layers.Flatten(),
+        layers.Dense(3),
+    ])  # fmt: skip
+    model.save(tmp_path / "two", save_format="tf")
+    clean(tmp_path / "two", tmp_path)
+    loaded = child._load(tmp_path / "clean", "tf.keras 2", tmp_path)
+    serve = child._signature(tmp_path / "clean", tmp_path)
+    assert serve is not None
+    wanted = model(hostile.pictures(), training=False)
+    assert np.ptp(wanted, axis=0).max() > 1e-3
+    for call in (loaded, serve):
+        np.testing.assert_allclose(call(hostile.pictures(), training=False), wanted, atol=1e-5)
+
+
+# A SavedModel's files
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["saved_model.pb", "keras_metadata.pb", "variables/variables.index",
+     "variables/variables.data-00000-of-00001"],
+)  # fmt: skip
+def test_links_are_not_followed(name: str, sound: Path, tmp_path: Path) -> None:
+    path = copied(sound / "two", tmp_path / "evil")
+    (path / name).rename(tmp_path / "secret")
+    (path / name).symlink_to(tmp_path / "secret")
+    assert refusal(path, tmp_path) == (
+        f"X/{name}: wanted a file, found a link or device; put the file itself there (`cp -L`)"
+    )
+
+
+def test_a_folder_of_links(sound: Path, tmp_path: Path) -> None:
+    path = copied(sound / "two", tmp_path / "evil")
+    (path / "variables").rename(tmp_path / "secret")
+    (path / "variables").symlink_to(tmp_path / "secret")
+    assert refusal(path, tmp_path).startswith("X/variables: wanted a folder, found a link")
+
+
+def test_other_files_stay_where_they_are(sound: Path, tmp_path: Path) -> None:
+    path = copied(sound / "two", tmp_path / "more")
+    (path / "variables" / "more").symlink_to("/dev/zero")
+    clean(path, tmp_path)
+    found = sorted(file.name for file in (tmp_path / "clean").rglob("*") if file.is_file())
+    assert found == [
+        "keras_metadata.pb", "saved_model.pb", "variables.data-00000-of-00001", "variables.index",
+    ]  # fmt: skip
+
+
+def test_files_too_large(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copied(sound / "two", tmp_path / "large")
+    file = path / "variables" / "variables.data-00000-of-00001"
+    for limit, name in (("LARGEST_WEIGHTS", file), ("LARGEST_GRAPHS", path / "saved_model.pb")):
+        monkeypatch.setattr(saved_model, limit, 10)
+        wanted = f"{name}: wanted 10 bytes at most, found {name.stat().st_size:,}"
+        with pytest.raises(DataError) as caught:
+            clean(path, tmp_path)
+        assert str(caught.value) in (wanted, wanted.replace(".data-00000-of-00001", ".index"))
+        shutil.rmtree(tmp_path / "clean", ignore_errors=True)
+
+
+# Layers of a SavedModel
 
 
 def test_metrics_of_ones_own_are_left_out(tmp_path: Path) -> None:

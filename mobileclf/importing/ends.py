@@ -21,9 +21,12 @@ WANTED = "wanted a Dense layer with softmax, with sigmoid or with neither at the
 
 
 def preprocesses_itself(graph: Graph) -> bool:
-    """Whether all that reads the input is one Rescaling or one exchange of channels."""
+    """Whether all that reads the input is one Rescaling, with or without an exchange of channels
+    before it. Such an exchange alone says nothing of the scale."""
     readers = graph.readers(graph.nodes[0].name)
-    return len(readers) == 1 and (readers[0].kind == "Rescaling" or _picks_channels(readers[0]))
+    if len(readers) == 1 and _picks_channels(readers[0]):
+        readers = graph.readers(readers[0].name)
+    return len(readers) == 1 and readers[0].kind == "Rescaling"
 
 
 def _picks_channels(node: Node) -> bool:

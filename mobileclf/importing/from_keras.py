@@ -43,7 +43,8 @@ def open_given(path: Path, *, trust: bool, size: tuple[int, int] | None) -> Give
         model = build(keras, ends.with_preprocess(graph, how))
         inputs = _encoder(how, graph.shape[2])(pixels)
         said = read.answers(path, inputs, trust=trust, size=size)
-        own, flat = (probabilities(each.astype(np.float64), form) for each in (said.own, said.flat))
+        own = ends.probabilities(said.own.astype(np.float64), form)
+        flat = ends.probabilities(said.flat.astype(np.float64), form)
         got = np.asarray(model(pixels.astype(np.float32), training=False))
         # The run's model is of Keras 3, where float32 sums in another order.
         bound = ACROSS if "tf.keras" in imported.format else EQUAL
@@ -64,12 +65,13 @@ def open_given(path: Path, *, trust: bool, size: tuple[int, int] | None) -> Give
             "outputs": [MODEL],
         }
 
+    a_run = imported.kind == "run"  # which takes bytes, whatever its network begins with
     return Given(
         format=imported.format,
         shape=graph.shape,
         outputs=int(network.output_shape[-1]),
-        inside=BYTES if ends.preprocesses_itself(graph) else None,
-        says="the model scales its pixels itself",
+        inside=BYTES if a_run or ends.preprocesses_itself(graph) else None,
+        says="a run takes bytes" if a_run else "the model scales its pixels itself",
         takes=lambda how: not how.raw,
         score=score,
         finish=finish,
@@ -78,18 +80,3 @@ def open_given(path: Path, *, trust: bool, size: tuple[int, int] | None) -> Give
 
 def _encoder(how: Preprocess, channels: int) -> Any:
     return preprocess.encoder(how, dtype=np.float32, scale=0, zero_point=0, channels=channels)
-
-
-def probabilities(outputs: NDArray[np.float64], form: str) -> NDArray[np.float64]:
-    """What a model's own outputs (n, units) mean, float64 (n, labels), by the form of its head
-    as `ends.with_probabilities` names it. Raises DataError for what is no number."""
-    if not np.all(np.isfinite(outputs)):
-        raise DataError("its answers are no numbers (NaN or infinite) on these photos")
-    if form == "sigmoid logit":
-        outputs, form = 1 / (1 + np.exp(-outputs)), "sigmoid"
-    if form == "sigmoid":
-        return np.concatenate([1 - outputs, outputs], axis=1)
-    if form == "logits":
-        shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-    return outputs

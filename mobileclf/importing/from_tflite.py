@@ -142,11 +142,6 @@ def opened(model: bytes) -> Reference:
     return Reference(interpreter=open_interpreter(scores.model), scores=scores)
 
 
-def answers(model: bytes, photos: NDArray[np.uint8], how: Preprocess) -> NDArray[np.float64]:
-    """`Reference.answers` of a file that is needed once."""
-    return opened(model).answers(photos, how)
-
-
 def is_given(folder: Path) -> bool:
     """Whether the model of a run is a `.tflite` that was given."""
     return bool(read_json(folder / TRAINED)["model"] == FILE)

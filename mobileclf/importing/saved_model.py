@@ -183,7 +183,7 @@ def check_functions(meta: Any, folder: Path) -> None:
                     f"{folder}: it runs TensorFlow's {node.op!r} (in {function.signature.name}), "
                     f"which is none of the operators that only compute; {TRUST}"
                 )
-            # TensorFlow takes the name of a function that is not there for an operator's.
+            # A name that is not there might be found elsewhere, as an operator's.
             for called in _called(node.attr):
                 _check_called(called, names, folder)
     objects = meta.object_graph_def

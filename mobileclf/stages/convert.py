@@ -92,7 +92,7 @@ def _given(folder: Path, settings: Settings, labels: int, shape: tuple[int, int,
     found = audit_ends(wrapped.model, labels=labels, io="uint8", shape=shape, any_scale=True)
     _, photos = load_part(folder, settings, "validation", most=CHECKED_PHOTOS)
     got = as_quanta(score_photos(wrapped.model, photos, title=f"check {name}")) / 256
-    difference = largest_difference(from_tflite.answers(data, photos, how), got)
+    difference = largest_difference(from_tflite.opened(data).answers(photos, how), got)
     check = require_equal("convert", "as given against with bytes", difference, QUANTUM)
     for note in wrapped.notes:
         progress.say(f"{name}: {note}")

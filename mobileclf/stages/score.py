@@ -137,10 +137,10 @@ def _reference(folder: Path) -> _Reference:
             score=lambda photos, title: _keras_scores(model, photos, title),
         )
     data, how = from_tflite.read_given(folder)
+    answers = partial(from_tflite.opened(data).answers, how=how)
 
     def score(photos: NDArray[np.uint8], title: str) -> NDArray[np.float32]:
-        answers = in_batches(partial(from_tflite.answers, data, how=how), photos, title)
-        return answers.astype(np.float32)
+        return in_batches(answers, photos, title).astype(np.float32)
 
     return _Reference(about=(from_tflite.FILE, runtime_name(LITERT), None, "xnnpack"), score=score)
 
