@@ -513,7 +513,9 @@ REFUSED_BY_BOTH = {
     ),
     "recurrent": (
         lambda k: k.layers.ConvLSTM1D(3, 3, name="bad"),
-        "layer 'bad' (ConvLSTM1D): not known here; replace it with layers of Keras and save again",
+        "layer 'bad' (ConvLSTM1D): not known here; attention, recurrent and other such layers are "
+        "not quantized here; take a convolutional network, or convert this one to .tflite and give "
+        "that",
     ),
     "lambda": (
         lambda k: k.layers.Lambda(lambda x: x * 2, name="bad"),

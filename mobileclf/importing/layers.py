@@ -32,6 +32,10 @@ ADVICE = {
     "Lambda": "replace it with Rescaling or other layers of Keras and save again",
 }
 BUILT_IN = "replace it with layers of Keras and save again"
+ELSEWHERE = (
+    "attention, recurrent and other such layers are not quantized here; take a convolutional "
+    "network, or convert this one to .tflite and give that"
+)
 OWN = "it is no layer of Keras itself; "
 
 
@@ -56,7 +60,7 @@ def apply(k: ModuleType, sketch: Sketch, layer: Any, inputs: Sequence[Value]) ->
     if kind in RESIZING:
         return _resized(k, sketch, layer, inputs[0])
     if kind not in LAYERS:
-        raise refuse(layer, f"not known here; {ADVICE.get(kind, BUILT_IN)}")
+        raise refuse(layer, f"not known here; {ADVICE.get(kind, ELSEWHERE)}")
     if not layer.built:
         raise refuse(layer, "it has no weights yet; call the model on a picture and save again")
     if getattr(layer, "quantization_mode", None):
