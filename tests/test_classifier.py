@@ -707,7 +707,7 @@ def test_what_is_no_model_that_is_read_is_named(
         (tmp_path / name).write_bytes(b"nothing like a model")
     with zipfile.ZipFile(tmp_path / "zip.keras", "w") as archive:
         archive.writestr("config.json", "{}")
-    kinds = "wanted a .keras, .h5 or .tflite file, a SavedModel or a run of mobileclf; found "
+    kinds = "wanted a bundle, a run, a SavedModel, or a .keras, .h5 or .tflite file; found "
     broken = kinds + "other bytes than such a file has; it is broken or cut off: get it again"
     wanted = {
         "absent": kinds + "nothing there",

@@ -259,14 +259,8 @@ def _of_keras(
     def score(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         return _both(np.asarray(network(encode(images), training=False)).astype(np.float64))
 
-    return Classifier(
-        labels=labels,
-        spec=ImageSpec(width=width, height=height, channels=channels),
-        rule=rule,
-        scorer=lambda: score,
-        batch=KERAS_BATCH,
-        about=f"{width} x {height} x {channels}, {counted(len(labels), 'label')}: {said}; pixels "
-        f"as {how.name}",
+    return _in_batches(
+        (height, width, channels), labels, rule, score, f"{said}; pixels as {how.name}"
     )
 
 
@@ -279,22 +273,33 @@ def _of_imported(model: Path, given: tuple[str, ...] | None, how: Preprocess | N
         labels, said = labels_of(opened.outputs, given, None, None, {})
     except UsageError as error:
         raise UsageError(f"{model}: {error}") from error
-    how = how or opened.inside
+    # Also where it scales them itself: only labelled photos show of what.
     if how is None:
         raise UsageError(f"{model}: {_unknown_pixels()}")
-    height, width, channels = opened.shape
 
     def score(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         return opened.score(images, how)
 
+    said = f"{said}; {opened.format}, pixels as {how.name}"
+    return _in_batches(opened.shape, labels, None, score, said)
+
+
+def _in_batches(
+    shape: tuple[int, int, int],
+    labels: tuple[str, ...],
+    rule: Rule | None,
+    score: Scorer,
+    said: str,
+) -> Classifier:
+    """A network that takes a batch at once and all cores, so that there is one of it."""
+    height, width, channels = shape
     return Classifier(
         labels=labels,
         spec=ImageSpec(width=width, height=height, channels=channels),
-        rule=None,
+        rule=rule,
         scorer=lambda: score,
         batch=KERAS_BATCH,
-        about=f"{opened.format}, {width} x {height} x {channels}, "
-        f"{counted(len(labels), 'label')}: {said}; pixels as {how.name}",
+        about=f"{width} x {height} x {channels}, {counted(len(labels), 'label')}: {said}",
     )
 
 
