@@ -155,7 +155,7 @@ def _preprocessing(settings: Settings, given: Given, photos: _Photos) -> _Chosen
     if told is None:
         raise UsageError(f"{settings.model}: {trial.propose(tried)}")
     trial.check_given(tried, told, said)
-    if not tried.clear:
+    if not (tried.clear and tried.ranked[0].how == told):
         progress.say(f"pixels as {told.name} ({said}): {trial.unclear(tried)}")
     return _Chosen(how=told, origin=said, trial=tried.as_record())
 
