@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .images.preprocess import preprocess_of
 from .recipes import RECIPES
 from .spelling import augmentations_of, fits_of, head_of, names_of, shape_of
 
@@ -95,6 +94,8 @@ class Settings:
         _one_of("class_weights", self.class_weights, CLASS_WEIGHTS)
         _one_of("io", self.io, IO_TYPES)
         if self.preprocess is not None:
+            from .images.preprocess import preprocess_of  # which needs numpy
+
             preprocess_of(self.preprocess)
         head_of(self.head)
         fits_of(self.epochs)

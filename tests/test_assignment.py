@@ -8,7 +8,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mobileclf.stats import assignment
@@ -191,6 +191,7 @@ def test_two_labels_that_the_model_takes_for_each_other_cannot_be_shown():
 
 
 @settings(max_examples=60, deadline=None)
+@example(4, 5, 0.25, 0)
 @given(st.integers(2, 7), st.integers(2, 14), st.floats(0.1, 1), st.integers(0, 10**6))
 def test_undetectable_is_what_the_test_does_not_find_once_they_are_swapped(k, each, accuracy, seed):
     answers, truth = model(k, k * each, accuracy, seed)

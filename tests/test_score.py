@@ -16,7 +16,7 @@ from mobileclf.stages import score
 
 
 def test_what_the_scores_depend_on():
-    assert {"image_size", "channels"} <= set(score.STAGE.settings)
+    assert {"train.json", "convert.json", "model.keras"} <= set(score.STAGE.reads)
     assert "cluster" not in score.STAGE.settings  # where it is worked out changes nothing
 
 
@@ -25,6 +25,7 @@ def test_an_int8_answer_of_0_counts_as_half_a_step_and_a_float_one_as_0(
 ) -> None:
     """Two photos, of which both models are sure that they are `b`; the first is `a`."""
     write_json(tmp_path / "dataset.json", {"labels": [{"label": x, "group": None} for x in "ab"]})
+    write_json(tmp_path / "train.json", {"model": "model.keras"})
     write_json(tmp_path / "convert.json", {
         "candidates": [{"candidate": "int8", "file": "int8.tflite"}],
         "others": [{"variant": "fp16", "file": "fp16.tflite"}],
@@ -41,6 +42,7 @@ def test_an_int8_answer_of_0_counts_as_half_a_step_and_a_float_one_as_0(
     monkeypatch.setattr(score, "load_part", lambda *_, **__: (two, np.zeros((2, 4, 4, 3), "u1")))
     monkeypatch.setattr(score, "_keras_scores", lambda *_: sure)
     monkeypatch.setattr(score, "score_photos", scored)
+    monkeypatch.setattr(score, "is_int8", lambda model: None)
     monkeypatch.setattr(score, "at_hand", lambda runtime: runtime != score.OLDEST)
     record = score.work(tmp_path, Settings())
 

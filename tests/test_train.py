@@ -14,6 +14,7 @@ from mobileclf import config
 from mobileclf.config import make_settings
 from mobileclf.errors import DataError
 from mobileclf.images import augment
+from mobileclf.importing import adopt
 from mobileclf.models import backbones, head, keras_file, qat
 from mobileclf.models.deploy import deployable
 from mobileclf.records import write_json
@@ -69,7 +70,10 @@ def trained(tmp_path, monkeypatch):
         monkeypatch.setattr(
             train,
             "load_part",
-            lambda folder, settings, part: (SimpleNamespace(truth=parts[part][1]), parts[part][0]),
+            lambda folder, settings, part, spec: (
+                SimpleNamespace(truth=parts[part][1]),
+                parts[part][0],
+            ),
         )
         body = train.work(tmp_path, settings)
         write_json(tmp_path / "train.json", body)
@@ -367,16 +371,16 @@ def test_the_trained_head_is_the_saved_one(trained, tmp_path, monkeypatch):
 
 def test_every_setting_that_is_read_makes_the_stage_anew():
     """Read from the source: `settings.x` in this stage, all but what it reads by content."""
-    tree = ast.parse(inspect.getsource(train))
     read = {
         node.attr
-        for node in ast.walk(tree)
+        for module in (train, adopt)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "settings"
     }
-    # weights: by sha256, in `outside`. data: only for a warning; the photos are in dataset.csv.
-    assert read - {"weights", "data"} == set(train.STAGE.settings)
+    # weights, model: by sha256, in `outside`. data: only for a warning; photos are in dataset.csv.
+    assert read - {"weights", "model", "data"} == set(train.STAGE.settings)
     assert set(train.STAGE.settings) <= set(config.OPTIONS)
 
 

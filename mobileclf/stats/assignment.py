@@ -187,8 +187,10 @@ def _changed_by_swap(fold: _Fold) -> tuple[NDArray[np.float64], NDArray[np.float
     """
     places, order, judged, solved = np.arange(len(fold.order)), fold.order, fold.judged, fold.solved
     best = solved[places, order]
-    # On a tie the order as given is kept, and then nothing changes at either place.
-    found = best[:, None] + best > solved + solved.T
+    # Where both stand at their places and would do as well exchanged, the order as it is then given
+    # is kept, and nothing changes at either place.
+    home = order == places
+    found = ~(home[:, None] & home & (best[:, None] + best <= solved + solved.T))
     elsewhere = found & (order[:, None] != places)
     before = order != places
     own, given = judged[:, places, order], judged[:, places, places]
