@@ -1,8 +1,8 @@
 """From a folder of photos to a proven int8 TFLite bundle for Android.
 
 One function for each command: `export`, `sample`, `dataset`, `train`, `quantize`, `convert`,
-`score`, `select`, `threshold`, `parity`, `predict`, `inspect`, `bench` and `doctor`. Each returns
-its record.
+`score`, `select`, `threshold`, `parity`, `predict`, `inspect`, `bench` and `doctor`, and
+`explain` for `inspect --explain`. Each returns its record.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import MobileclfError as MobileclfError
     from .errors import ProofError as ProofError
     from .errors import UsageError as UsageError
+    from .layers.explain import explain as explain
     from .pipeline import convert as convert
     from .pipeline import dataset as dataset
     from .pipeline import export as export
@@ -49,6 +50,7 @@ _HOMES = {
         "threshold",
         "train",
     ),
+    "layers.explain": ("explain",),
     "checkup.doctor": ("doctor",),
     "prediction.predict": ("predict",),
     "benchmark.bench": ("bench",),

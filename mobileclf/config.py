@@ -14,7 +14,15 @@ from typing import Any
 
 from .errors import UsageError
 from .recipes import RECIPES
-from .spelling import augmentations_of, fits_of, head_of, names_of, shape_of
+from .spelling import (
+    augmentations_of,
+    fits_of,
+    head_of,
+    names_of,
+    rewrites_of,
+    seconds_of,
+    shape_of,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,9 +83,11 @@ class Settings:
     batch_size: int = 32
     learning_rate: float = 1e-3
     patience: int = 6
-    fine_tune_epochs: int = 1
-    fine_tune_rate: float = 1e-6
-    calibration_photos: int = 128
+    without: str | None = None
+    budget: str | None = None
+    fine_tune_epochs: int = 20
+    fine_tune_rate: float = 0.003
+    calibration_photos: int = 200
     fp16: bool = False
     dynamic: bool = False
     int16x8: bool = False
@@ -105,6 +115,10 @@ class Settings:
             names_of(self.classes)
         if self.augment is not None:
             augmentations_of(self.augment)
+        if self.without is not None:
+            rewrites_of(self.without)
+        if self.budget is not None:
+            seconds_of(self.budget)
         _within("train_share", self.train_share, 0.1, 0.95)
         if self.channels not in (None, 1, 3):
             raise UsageError(f"--channels {self.channels}: wanted 3 (colour) or 1 (grey)")

@@ -20,7 +20,7 @@ from .config import DEFAULTS, OPTIONS, Settings, as_record, make_settings, optio
 from .errors import DataError, EnvironmentProblem, MobileclfError, ProofError, UsageError
 from .records import Record, read_json, write_json
 from .run import Stage, bring_up_to_date, inputs_of, is_current
-from .spelling import fits_of, head_of
+from .spelling import fits_of, head_of, seconds_of
 
 STAGES = (
     "dataset",
@@ -47,7 +47,8 @@ _FORWARD = {
     "plain_cnn": (0.001, 64),
 }
 # How many times a stage takes each photo through the network, and what it takes besides: minutes.
-_PASSES = {"train": (3.0, 0.3), "quantize": (4.0, 0.7), "convert": (0.0, 0.7), "score": (3.0, 0.2)}
+# Of quantize the photos are those that it sets ranges and rounding from.
+_PASSES = {"train": (3.0, 0.3), "quantize": (25.0, 0.7), "convert": (0.0, 0.7), "score": (3.0, 0.2)}
 
 
 def stage(name: str) -> Stage:
@@ -327,7 +328,8 @@ def _minutes(settings: Settings, name: str, photos: int) -> float:
         views = settings.views if settings.augment != "none" else 1
         passes = settings.train_share * views + 0.2
     if name == "quantize":
-        passes += 4.0 * settings.fine_tune_epochs
+        once *= min(1.0, settings.calibration_photos / max(photos, 1))
+        besides += seconds_of(settings.budget) / 60 if settings.budget else 0.0
     return passes * once + besides
 
 

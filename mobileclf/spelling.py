@@ -8,6 +8,7 @@ from .errors import UsageError
 
 OUTPUTS = ("softmax", "sigmoid")
 HIDDEN_UNITS = 64
+UNITS = {"s": 1, "m": 60, "h": 3600}  # of a time, in seconds
 # Largest value and unit of each augmentation; 0: it takes none.
 AUGMENTATIONS = {
     "flip": (0.0, ""),
@@ -74,6 +75,26 @@ def names_of(text: str) -> tuple[str, ...]:
     if len(names) < 2 or not all(names) or len(set(names)) < len(names):
         raise UsageError(f"--classes {text!r}: wanted two or more different names as in cat,dog")
     return names
+
+
+def rewrites_of(text: str | None) -> tuple[str, ...]:
+    """The names in `lone-relus,average-pools`; none of None. Raises UsageError for one that no
+    rewrite has, or that int8 cannot do without."""
+    if text is None:
+        return ()
+    from .models import rewrites  # which needs numpy
+
+    names = tuple(word.strip() for word in text.split(","))
+    rewrites.check(names)
+    return names
+
+
+def seconds_of(text: str) -> float:
+    """`90s`, `20m` or `1h`. Raises UsageError."""
+    number, unit = text.strip()[:-1], text.strip()[-1:]
+    if unit not in UNITS or not (number.isascii() and number.isdigit() and int(number)):
+        raise UsageError(f"--budget {text!r}: wanted seconds, minutes or hours as 90s, 20m or 1h")
+    return float(int(number) * UNITS[unit])
 
 
 def augmentations_of(text: str) -> tuple[tuple[str, float], ...]:

@@ -31,7 +31,6 @@ QUICK = {
     "epochs": 20,
     "patience": 20,
     "batch_size": 8,
-    "fine_tune_epochs": 1,
     "harmful": "NotEdible",
     "name": "small",
 }
@@ -213,7 +212,7 @@ def test_a_model_that_learnt_nothing_does_not_ship(photos, tmp_path):
     with pytest.raises(ProofError, match="learnt|class"):
         mobileclf.export(
             int8=True, data=tmp_path / "data", run=tmp_path / "run", out=tmp_path / "out",
-            **{**QUICK, "epochs": 3, "fine_tune_epochs": 0},
+            **{**QUICK, "epochs": 3},
         )  # fmt: skip
     assert not (tmp_path / "out" / "small").exists()
 
@@ -266,7 +265,7 @@ def test_a_flipped_byte_of_the_model_is_caught(exported, photos, tmp_path):
 def test_a_demo_never_calls_anything_harmless(exported, tmp_path, photos):
     """The sample's bundle is a demo: its other verdict is not sure, golden cases included."""
     bundle = tmp_path / "demo"
-    options = dict(QUICK, name="demo", batch_size=32, fine_tune_epochs=0)
+    options = dict(QUICK, name="demo", batch_size=32)
     mobileclf.export(int8=True, run=tmp_path / "run", out=tmp_path, **options)
     record = read_json(bundle / "bundle.json")
     assert record["purpose"] == "demo"
@@ -288,7 +287,7 @@ def test_inception_through_the_whole_chain(photos, tmp_path):
     mobileclf.export(
         int8=True, data=photos, run=tmp_path / "run", out=tmp_path / "out",
         backbone="inception_v3", weights=str(INCEPTION), image_size=75, epochs=8,
-        fine_tune_epochs=0, harmful="NotEdible", name="inception",
+        harmful="NotEdible", name="inception",
     )  # fmt: skip
     quantize = read_json(tmp_path / "run" / "quantize.json")
     assert all(c["largest_difference"] <= c["bound"] for c in quantize["checks"])

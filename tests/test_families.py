@@ -24,8 +24,9 @@ from mobileclf.importing import ends
 from mobileclf.importing.flatten import flatten
 from mobileclf.models import equality, qat, rewrites
 from mobileclf.models.graph import Graph, build
-from mobileclf.tflite import convert
+from mobileclf.tflite import convert, delegates
 from mobileclf.tflite.audit import audit
+from mobileclf.tflite.graph import read
 from mobileclf.tflite.interpreter import as_quanta, score_photos
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
@@ -35,6 +36,9 @@ PHOTOS, LABELS, COMPONENTS = 24, 16, 2
 ALIKE = 0.8
 BOUND = 1e-4
 BRANCH = 0.1
+# What keeps the int8 graph in one piece on XNNPACK.
+FOR_DELEGATES = ("pools-of-one", "pointwise-first", "average-pools", "lone-relus")
+AT_THE_ENDS = ("QUANTIZE", "SOFTMAX")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +277,20 @@ def broken(model: Any) -> Any:
     return model
 
 
-def row(name: str, family: Family, before: Graph, after: Graph) -> str:
+def cuts(model: bytes, path: Path) -> str:
+    """How many pieces XNNPACK takes of a model, and what lies between them, the ends left out."""
+    path.write_bytes(model)
+    (loaded,) = delegates.load(path, [delegates.MAIN])
+    found = delegates.shares(read(model).subgraphs[0], loaded)
+    between = [
+        f"{left['count']} {left['operator']}"
+        for left in found["operators_left"]
+        if left["operator"] not in AT_THE_ENDS
+    ]
+    return f"{found['delegates']}" + (f" ({', '.join(between)})" if between else "")
+
+
+def row(name: str, family: Family, before: Graph, after: Graph, pieces: dict[str, str]) -> str:
     """The family's row in docs/families.md."""
     norms = sum(node.kind == "BatchNormalization" for node in before.nodes)
     kept = {node.name for node in after.nodes if node.kind == "DepthwiseConv2D"}
@@ -281,11 +298,12 @@ def row(name: str, family: Family, before: Graph, after: Graph) -> str:
     reasons = qat.unsupported(after)
     how = "quantization-aware" if not reasons else f"post-training: {': '.join(reasons[0])}"
     entrance = family.preprocess or "its own"
-    return f"| {name} | {family.head} | {entrance} | {norms - apart} | {apart} | {how} |"
+    cells = (name, family.head, entrance, norms - apart, apart, pieces["stock"])
+    return f"| {' | '.join(map(str, cells))} | {pieces['calibrated']} | {how} |"
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_ends_in_int8_that_answers_alike(name):
+def test_a_family_ends_in_int8_that_answers_alike(name, tmp_path):
     family = FAMILIES[name]
     keras.backend.clear_session()
     tf_keras.backend.clear_session()
@@ -297,13 +315,13 @@ def test_a_family_ends_in_int8_that_answers_alike(name):
     assert rebuilt.std(axis=0).max() > 0
 
     network, wanted = spread(settled(network, family), family)
-    graph = rewrites.fold(network)
+    graph = rewrites.rewritten(network)
     folded = build(tf_keras, graph)
     answers = qat.forward(folded, pictures)
     assert equality.largest_difference(wanted, answers) <= BOUND
-    assert row(name, family, network, graph) in PAGE.read_text("utf-8").splitlines()
 
-    files = {"stock": convert.post_training(folded, "uint8", pictures)}
+    in_pieces = build(tf_keras, rewrites.rewritten(network, FOR_DELEGATES))
+    files = {"stock": convert.post_training(in_pieces, "uint8", pictures)}
     if not qat.unsupported(graph):
         aware = qat.quantized(graph)
         qat.prove_same_function(folded, aware, pictures[:4], BOUND)
@@ -311,6 +329,8 @@ def test_a_family_ends_in_int8_that_answers_alike(name):
         files["calibrated"] = convert.from_quantized_graph(aware, "uint8")
         told = score_photos(files["calibrated"], pictures, title=name)
         assert likeness(qat.forward(aware, pictures), as_quanta(told)) > family.alike
+    pieces = {which: cuts(file, tmp_path / f"{which}.tflite") for which, file in files.items()}
+    assert row(name, family, network, graph, pieces) in PAGE.read_text("utf-8").splitlines()
     for file in files.values():
         audit(file, labels=family.labels, io="uint8", shape=(family.size, family.size, 3))
         got = as_quanta(score_photos(file, pictures, title=name)) / 256
@@ -319,6 +339,38 @@ def test_a_family_ends_in_int8_that_answers_alike(name):
     assert likeness(wanted, qat.forward(broken(folded), pictures)) < family.alike
 
 
+def test_an_average_with_padding_cuts_neither_kind_of_int8(tmp_path):
+    layers = keras.layers
+    block = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.AveragePooling2D(3, 1, padding="same"),
+            layers.Conv2D(4, 1, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(LABELS, activation="softmax"),
+        ]
+    )
+    network, pictures = flatten(block).graph, photos(32)
+    graph = rewrites.rewritten(network)
+    aware = qat.quantized(graph)
+    qat.calibrate(graph, aware, pictures)
+    before, after = (build(tf_keras, each) for each in (network, graph))
+    path = tmp_path / "model.tflite"
+    assert cuts(convert.post_training(before, "uint8", pictures), path) == "2 (1 AVERAGE_POOL_2D)"
+    assert cuts(convert.post_training(after, "uint8", pictures), path) == "1"
+    assert cuts(convert.from_quantized_graph(aware, "uint8"), path) == "1"
+
+
 def test_the_page_has_no_other_family():
     table = PAGE.read_text("utf-8").split("| family |")[1].split("\n\n")[0].splitlines()[2:]
     assert [line.split(" | ")[0].removeprefix("| ") for line in table] == list(FAMILIES)
+
+
+def test_the_page_has_every_rewrite():
+    table = PAGE.read_text("utf-8").split("| rewrite |")[1].split("\n\n")[0].splitlines()[2:]
+    assert table == [
+        f"| `{rewrite.name}` | {rewrite.what} | {'no' if rewrite.required else 'yes'} |"
+        for rewrite in rewrites.REWRITES
+    ]

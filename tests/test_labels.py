@@ -37,7 +37,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 archive.writestr(f"photos/{label}/{i}.png", picture(at, rng))
     mobileclf.export(
         int8=True, data=root / "photos.zip", channels=1, backbone="plain_cnn", image_size=16,
-        head="16", augment="none", epochs=40, batch_size=8, fine_tune_epochs=0,
+        head="16", augment="none", epochs=40, batch_size=8,
         run=root / "run", out=root / "exported", name="stripes",
     )  # fmt: skip
     return root / "exported" / "stripes"

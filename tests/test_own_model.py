@@ -26,7 +26,7 @@ from mobileclf.report import stages as tables
 
 SIZE, PER_CLASS = 48, 60
 SPEC = ImageSpec(width=SIZE, height=SIZE, channels=3)
-QUICK = {"harmful": "NotEdible", "name": "own", "fine_tune_epochs": 0}
+QUICK = {"harmful": "NotEdible", "name": "own"}
 
 
 def body(k: Any) -> Any:
@@ -165,7 +165,10 @@ def test_the_record_says_how_it_was_read(exported: Path) -> None:
     assert [check["passed"] for check in record["checks"]] == [True, True]
     assert [check["bound"] for check in record["checks"]] == [1e-5, 1e-4]
     assert all(check["largest_difference"] < 1e-6 for check in record["checks"])
-    assert read_json(exported / "run" / "quantize.json")["candidates"] == ["calibrated"]
+    assert read_json(exported / "run" / "quantize.json")["candidates"] == [
+        "calibrated",
+        "reconstructed",
+    ]
 
 
 def test_each_stage_has_a_table_for_it(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,7 +278,7 @@ def test_a_sigmoid_network_of_keras_3_and_a_run_of_it(two: Path, tmp_path: Path)
 
     model = trained(keras, two, 2)
     model.save(tmp_path / "two.keras")
-    common = {"data": two, "fine_tune_epochs": 0, "int8": True}
+    common = {"data": two, "int8": True}
     mobileclf.export(
         model=tmp_path / "two.keras", preprocess="-1..1", run=tmp_path / "run", out=tmp_path,
         name="first", **common,

@@ -30,6 +30,7 @@ class Run:
     truth: dict[str, np.ndarray] = field(default_factory=dict)
     scores: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     identical: list[dict] = field(default_factory=list)
+    in_float: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(4)
@@ -84,6 +85,9 @@ class Run:
             self.folder / "metrics.json",
             {"variants": variants, "identical": self.identical, "digests": digests},
         )
+        named = sorted({row["candidate"] for row in variants.values() if row["candidate"]})
+        rows = [{"candidate": name, "float_layers": self.in_float.get(name, [])} for name in named]
+        write_json(self.folder / "convert.json", {"candidates": rows})
         real = {"data": Path("photos"), "harmful": "NotEdible" if self.groups[0] else None}
         return Settings(run=self.folder, **{**real, **settings})
 
@@ -107,42 +111,61 @@ def failed(record) -> set[str]:
     return {gate["gate"] for gate in record["gates"] if not gate["passed"]}
 
 
-def test_select_takes_the_highest_agreement(run):
+def test_select_takes_the_candidate_that_changes_least(run):
+    run.scores["stock.xnnpack", "validation"][:3] = run.scores["stock.xnnpack", "validation"][1:4]
     record = bring_up_to_date(select.STAGE, run.write())
-    assert record["selected"] == "calibrated"
+    assert record["selected"] == "calibrated" and record["float_layers"] == []
     table = {row["candidate"]: row for row in record["candidates"]}
     assert list(table) == ["calibrated", "stock"]
     assert table["calibrated"]["agreement"] >= table["stock"]["agreement"]
     assert table["stock"]["kl"] > table["calibrated"]["kl"] > 0
+    answers = run.scores["float", "validation"].argmax(axis=1)
+    changed = (run.scores["stock.xnnpack", "validation"].argmax(axis=1) != answers).sum()
+    assert table["stock"]["changed"] == changed == 3
+    assert table["stock"]["agreement"] == 1 - changed / 100
     wanted = np.abs(
         run.scores["float", "validation"] - run.scores["stock.xnnpack", "validation"] / 256.0
     ).max()
     assert table["stock"]["largest_change"] == pytest.approx(wanted)
 
 
-def test_select_puts_agreement_before_kl(run):
+@pytest.mark.parametrize(
+    ("photos", "rows", "wanted"),
+    [
+        (100, {"a": (0, 0.2), "b": (1, 0.1)}, "b"),  # one answer is chance: KL tells them apart
+        (100, {"a": (0, 0.2), "b": (2, 0.1)}, "a"),  # two of 100 are not
+        (400, {"a": (3, 0.2), "b": (5, 0.1)}, "b"),  # two of 400 are
+        (400, {"a": (3, 0.2), "b": (6, 0.1)}, "a"),
+        (500, {"a": (0, 0.2), "b": (3, 0.1)}, "a"),  # n/200 is 2.5
+        (100, {"c": (1, 0.1), "b": (0, 0.1), "a": (2, 0.1)}, "b"),  # the same KL: by name
+        (100, {"a": (1, 0.3), "b": (0, 0.2), "c": (2, 0.1)}, "b"),  # within reach of the best alone
+        (40, {"a": (7, 0.2)}, "a"),
+    ],
+)
+def test_the_rule_by_hand(photos, rows, wanted):
+    table = [{"candidate": name, "changed": n, "kl": kl} for name, (n, kl) in rows.items()]
+    assert select.chosen(table, photos)["candidate"] == wanted
+
+
+def test_select_puts_clearly_fewer_changes_before_kl(run):
     values = run.scores["float", "validation"]
-    # Blunt, but every answer is float's; against close, but for one answer.
+    # Blunt, but every answer is float's; against close, but for a few answers.
     run.scores["stock.xnnpack", "validation"] = (
         20 + 180 * np.eye(4, dtype=np.uint8)[values.argmax(axis=1)]
     )
     close = run.quanta(values)
-    close[0] = close[0, ::-1]
-    run.scores["calibrated.xnnpack", "validation"] = close
-    record = bring_up_to_date(select.STAGE, run.write())
-    calibrated, stock = record["candidates"]
-    assert stock["agreement"] == 1 > calibrated["agreement"] and stock["kl"] > calibrated["kl"]
-    assert record["selected"] == "stock"
+    for wrong, wanted in ((1, "calibrated"), (2, "stock")):
+        close[:wrong] = run.quanta(values)[:wrong, ::-1]
+        run.scores["calibrated.xnnpack", "validation"] = close
+        record = bring_up_to_date(select.STAGE, run.write())
+        calibrated, stock = record["candidates"]
+        assert (calibrated["changed"], stock["changed"]) == (wrong, 0)
+        assert stock["kl"] > calibrated["kl"] and record["selected"] == wanted
 
 
-def test_select_then_the_lower_kl_then_the_name(run):
-    same = run.scores["calibrated.xnnpack", "validation"]
-    run.scores["stock.xnnpack", "validation"] = same.copy()
-    assert bring_up_to_date(select.STAGE, run.write())["selected"] == "calibrated"
-    # Same answers, further from the float probabilities.
-    blunt = np.where(np.eye(4, dtype=bool)[same.argmax(axis=1)], same, same // 2).astype(np.uint8)
-    run.scores["calibrated.xnnpack", "validation"] = blunt
-    assert bring_up_to_date(select.STAGE, run.write())["selected"] == "stock"
+def test_select_says_which_layers_of_what_ships_are_in_float(run):
+    run.in_float = {"stock": ["head"], "calibrated": ["stem", "head"]}
+    assert bring_up_to_date(select.STAGE, run.write())["float_layers"] == ["stem", "head"]
 
 
 def test_select_looks_at_validation_alone(run):

@@ -21,8 +21,10 @@ from mobileclf.errors import DataError
 Float = NDArray[np.float32]
 
 INPUT = "InputLayer"
+EDGE = "EdgeCorrection"
 # For each kind of node, a class of `keras.layers`, the keyword arguments that it is built from.
-# Channels are last everywhere. An activation is one of ACTIVATIONS.
+# Channels are last everywhere. An activation is one of ACTIVATIONS. An EdgeCorrection is no such
+# class: it scales by position, and its weight is the scale, (height, width, 1).
 KINDS: Mapping[str, tuple[str, ...]] = {
     INPUT: ("shape",),
     "Conv2D": (
@@ -55,6 +57,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "Reshape": ("target_shape",),
     "Permute": ("dims",),
     "Rescaling": ("scale", "offset"),  # a number, or one for each channel
+    EDGE: (),
 }  # fmt: skip
 # By names that both Keras give the same meaning. hard_sigmoid is not one: they differ in it.
 ACTIVATIONS = (
@@ -118,15 +121,22 @@ def build(k: ModuleType, graph: Graph) -> Any:
         if node.kind == INPUT:
             tensors[node.name] = k.Input(tuple(node.config["shape"]), name=node.name)
             continue
-        layer = getattr(k.layers, node.kind)(name=node.name, **node.config)
+        layer = layer_of(k, node)
         sources = [tensors[name] for name in node.inputs]
         tensors[node.name] = layer(sources if len(sources) > 1 else sources[0])
         layers.append((layer, node))
     model = k.Model(tensors[graph.nodes[0].name], tensors[graph.nodes[-1].name], name="classifier")
     for layer, node in layers:
-        if node.weights:
+        if layer.weights:
             layer.set_weights(list(node.weights))
     return model
+
+
+def layer_of(k: ModuleType, node: Node) -> Any:
+    """The layer of a node that is no input, in `k`; its numbers are not in it yet."""
+    if node.kind == EDGE:
+        return k.layers.Rescaling(node.weights[0], name=node.name)
+    return getattr(k.layers, node.kind)(name=node.name, **node.config)
 
 
 def save(graph: Graph, folder: Path) -> None:

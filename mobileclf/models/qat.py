@@ -9,7 +9,7 @@ around the layers right here, with a fake quantizer wherever TFLite rounds;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,27 +17,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileclf import progress
 from mobileclf.errors import ProofError
 
 from .equality import largest_difference
-from .graph import INPUT, Graph, Node
+from .graph import EDGE, INPUT, Graph, Node, layer_of
+from .grid import (
+    FIXED,
+    KERNELS,
+    SAME_RANGE,
+    Range,
+    edge_range,
+    least_kernel_ranges,
+    relu_of,
+    shared_ranges,
+    unrounded,
+    with_fixed,
+)
 
 PREFIX = "quant_"
-# TFLite computes these in the scale of their input, so input and output share one range.
-SAME_RANGE = (
-    "Concatenate", "MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "Maximum", "Minimum",
-    "ZeroPadding2D", "Cropping2D", "UpSampling2D", "Flatten", "Reshape", "Permute",
-)  # fmt: skip
-OTHERS = ("Add", "Subtract", "Multiply", "GlobalAveragePooling2D", "ReLU", "Activation")
-KERNELS = {"Conv2D": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "kernel"}
-# The layers that a ReLU after them, and no one else's input, is computed in one with.
-WITH_RELU = (*KERNELS, "Add", "Subtract", "Multiply")
-Range = tuple[float, float]
+OTHERS = ("Add", "Subtract", "Multiply", "GlobalAveragePooling2D", "ReLU", "Activation", EDGE)
+WEIGHTS = ("kernel", "mask")  # the places where a quantizer holds no activation
 SMALLEST = 1e-8  # width of a range that holds nothing but 0
-# TFLite's own int8 grids of these outputs: 256 steps of 1/256, or of 1/128 around 0.
-FIXED: dict[str, Range] = {
-    "softmax": (0.0, 255 / 256), "sigmoid": (0.0, 255 / 256), "tanh": (-1.0, 127 / 128),
-}  # fmt: skip
 ACTIVATIONS = ("relu", "swish", *FIXED)
 
 
@@ -72,11 +73,12 @@ def _unsupported(node: Node) -> str | None:
     return None if node.kind in known else f"a {node.kind} has no fake quantizer"
 
 
-def quantized(graph: Graph) -> Any:
+def quantized(graph: Graph, in_float: Collection[str] = ()) -> Any:
     """The quantization-aware tf_keras model of a folded graph, the same weights in it.
 
     Fake quantizers are in place, their ranges not yet set. Only for a graph of which nothing is
-    `unsupported`.
+    `unsupported`. in_float: layers whose kernels are not rounded, nor what passes between them
+    alone (see `grid.range_units`).
     """
     import tf_keras
     from tensorflow_model_optimization.python.core.quantization.keras import (
@@ -86,6 +88,8 @@ def quantized(graph: Graph) -> Any:
     )
 
     tensors: dict[str, Any] = {}
+    left_out = unrounded(graph, in_float) if in_float else set()
+    shared = shared_ranges(graph)
     for node in graph.nodes:
         if node.kind == INPUT:
             pixels = tf_keras.Input(tuple(node.config["shape"]), name=node.name)
@@ -96,59 +100,61 @@ def quantized(graph: Graph) -> Any:
                 pixels, training=False
             )
             continue
-        layer = getattr(tf_keras.layers, node.kind)(name=node.name, **node.config)
+        made = _tfmot()["EdgeCorrection"] if node.kind == EDGE else None
+        layer = made(name=node.name) if made else layer_of(tf_keras, node)
         sources = [tensors[name] for name in node.inputs]
         if node.weights:
             layer.build(sources[0].shape)
-            layer.set_weights(_not_uniform(node))
-        wrapped = quantize_wrapper.QuantizeWrapperV2(layer, _places(graph, node))
+            kernel, *bias = node.weights
+            layer.set_weights([kernel, *map(not_uniform, bias)])
+        if node.name in in_float:
+            rounded = shared[node.name] not in left_out and not relu_of(graph, node)
+            places = _tfmot()["Places"](
+                None, activation=False, output=rounded and not _are_answers(graph, node)
+            )
+        else:
+            places = _places(graph, node)
+        wrapped = quantize_wrapper.QuantizeWrapperV2(layer, places)
         tensors[node.name] = wrapped(sources if len(sources) > 1 else sources[0], training=False)
     return tf_keras.Model(pixels, tensors[graph.nodes[-1].name], name="classifier")
 
 
-def _not_uniform(node: Node) -> list[NDArray[np.float32]]:
-    """A layer's weights, a bias that is one number for all channels moved by one float in the last.
+def not_uniform(bias: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A bias that is one number for all channels moved by one float in the last.
 
     The converter keeps such a bias as one number and divides it by the first channel's scale
     alone, for all: with a scale for each channel, all others are then wrong.
     """
-    weights = list(node.weights)
-    if node.kind in KERNELS and len(weights) > 1 and len(set(weights[1].tolist())) == 1:
-        bias = weights[1].copy()
-        bias[-1] = np.nextafter(bias[-1], np.float32(np.inf)) if bias[-1] else 0.0
-        weights[1] = bias
-    return weights
+    if len(set(bias.tolist())) != 1:
+        return bias
+    moved = bias.copy()
+    moved[-1] = np.nextafter(bias[-1], np.float32(np.inf)) if bias[-1] else 0.0
+    return moved
 
 
 def _places(graph: Graph, node: Node) -> Any:
     """Where the fake quantizers of a layer stand: at its kernel, its activation, its output."""
     config = _tfmot()["Places"]
-    kernel = KERNELS.get(node.kind)
-    if _in_one_with_relu(graph, node):
+    kernel = "mask" if node.kind == EDGE else KERNELS.get(node.kind)
+    if relu_of(graph, node):
         return config(kernel, activation=False, output=False)
-    if kernel:
+    if node.kind in KERNELS:
         return config(kernel, activation=True, output=False)
     # Also where nothing is rounded anew, as after a maximum: the converter leaves what follows in
     # float where it has to find the range of such an output by itself. The grid of the answers
     # themselves is its own.
-    answers = node.config.get("activation") == "softmax" and node is graph.nodes[-1]
-    return config(None, activation=False, output=not answers)
+    return config(kernel, activation=False, output=not _are_answers(graph, node))
 
 
-def _in_one_with_relu(graph: Graph, node: Node) -> bool:
-    """Whether a ReLU alone reads this layer, so that TFLite rounds only after it."""
-    readers = graph.readers(node.name)
-    if node.kind not in WITH_RELU or len(readers) != 1:
-        return False
-    relu = readers[0].kind == "ReLU" or readers[0].config.get("activation") == "relu"
-    alone = readers[0].kind in ("ReLU", "Activation")
-    return relu and alone and node.config.get("activation", "linear") == "linear"
+def _are_answers(graph: Graph, node: Node) -> bool:
+    return node.config.get("activation") == "softmax" and node is graph.nodes[-1]
 
 
 def _tfmot() -> dict[str, Any]:
     # Built on demand: the base classes come from a package that takes seconds to import.
     if not _CLASSES:
         import tensorflow as tf
+        import tf_keras
         from tensorflow_model_optimization.python.core.quantization.keras import quantizers
         from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
             default_8bit_quantize_registry as registry,
@@ -171,6 +177,16 @@ def _tfmot() -> dict[str, Any]:
                 swapped = super().__call__(swapped, training, weights, **kwargs)
                 return tf.transpose(swapped, (0, 1, 3, 2))
 
+        class EdgeCorrection(tf_keras.layers.Layer):  # type: ignore[misc]
+            """The input times a mask by position, which is a weight, so that it has a range."""
+
+            def build(self, shape: Any) -> None:
+                self.mask = self.add_weight("mask", (*shape[1:3], 1), trainable=False)
+                super().build(shape)
+
+            def call(self, inputs: Any) -> Any:
+                return inputs * self.mask
+
         class Places(registry.Default8BitQuantizeConfig):  # type: ignore[misc]
             """kernel: name of the layer's kernel, in one range a channel; a dense one in one."""
 
@@ -178,6 +194,10 @@ def _tfmot() -> dict[str, Any]:
                 super().__init__([kernel] * bool(kernel), ["activation"] * activation, output)
                 if kernel == "depthwise_kernel":
                     self.weight_quantizer = DepthwiseQuantizer()
+                elif kernel == "mask":
+                    self.weight_quantizer = quantizers.LastValueQuantizer(
+                        num_bits=8, per_axis=False, symmetric=False, narrow_range=False
+                    )
 
             def get_weights_and_quantizers(self, layer: Any) -> Any:
                 if type(layer).__name__ == "Conv2D":
@@ -186,7 +206,9 @@ def _tfmot() -> dict[str, Any]:
                     )
                 return super().get_weights_and_quantizers(layer)
 
-        _CLASSES.update(Places=Places, DepthwiseQuantizer=DepthwiseQuantizer)
+        _CLASSES.update(
+            Places=Places, DepthwiseQuantizer=DepthwiseQuantizer, EdgeCorrection=EdgeCorrection
+        )
     return _CLASSES
 
 
@@ -197,8 +219,8 @@ _CLASSES: dict[str, Any] = {}
 class Quantizer:
     """One fake quantizer of the graph: where it sits and the variables of its range.
 
-    layer: name in the float model. place: `kernel`, `before` or `after` the layer's activation,
-    or `output`. kernel: the kernel's variable where place is `kernel`.
+    layer: name in the float model. place: `kernel`, `mask`, `before` or `after` the layer's
+    activation, or `output`. kernel: the variable where place is `kernel` or `mask`.
     """
 
     layer: str
@@ -226,7 +248,12 @@ def quantizers_of(aware: Any) -> list[Quantizer]:
             continue
         name = layer.name.removeprefix(PREFIX)
         for kernel, _, variables in getattr(layer, "_weight_vars", ()):
-            add(name, "kernel", variables, kernel)
+            add(
+                name,
+                "mask" if kernel.name.split("/")[-1].startswith("mask") else "kernel",
+                variables,
+                kernel,
+            )
         for activation in getattr(layer, "_quantize_activations", ()):
             for place in ("pre", "post"):
                 variables = getattr(activation, f"_{place}_activation_vars", None)
@@ -307,46 +334,108 @@ def _first_difference(model: Any, aware: Any, photos: NDArray[np.uint8], bound: 
     return names[-1]
 
 
-def calibrate(graph: Graph, aware: Any, photos: NDArray[np.uint8], batch: int = 16) -> None:
-    """Set every range: activations from `photos`, kernels from themselves, the input 0..255, and
-    where TFLite has a grid of its own, that.
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What photos made of one tensor that TFLite rounds: float32 (channels,), the least and the
+    largest number over all photos and positions."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    @property
+    def peak(self) -> NDArray[np.float64]:
+        """The largest |number| of each channel."""
+        return np.maximum(np.abs(self.low), np.abs(self.high)).astype(np.float64)
+
+    def divided(self, scale: NDArray[np.float64] | None) -> Observed:
+        """Of the tensor divided by `scale` (channels,), which may come again and again."""
+        if scale is None:
+            return self
+        each = np.tile(scale, len(self.low) // len(scale)).astype(np.float32)
+        return Observed(low=self.low / each, high=self.high / each)
+
+
+def observe(aware: Any, photos: NDArray[np.uint8], batch: int = 16) -> dict[str, Observed]:
+    """By the key of its quantizer, what every rounded tensor holds while nothing is rounded.
+
+    photos: uint8 (n, h, w, c).
+    """
+    by_variable = {id(q.low): q for q in quantizers_of(aware)}
+    found: dict[str, Observed] = {}
+
+    def seen(variables: Any, tensor: Any) -> None:
+        quantizer = by_variable[id(variables["min_var"])]
+        if quantizer.place in WEIGHTS:
+            return
+        values = tensor.numpy()
+        axes = tuple(range(values.ndim - 1))
+        low, high = values.min(axis=axes), values.max(axis=axes)
+        if known := found.get(quantizer.key):
+            low, high = np.minimum(known.low, low), np.maximum(known.high, high)
+        found[quantizer.key] = Observed(low=low, high=high)
+
+    starts = range(0, len(photos), batch)
+    with quantizers_out_of_the_way(seen):
+        for i in progress.track(starts, "ranges", len(starts)):
+            forward(aware, photos[i : i + batch], batch)
+    return found
+
+
+def group_of(graph: Graph) -> Callable[[Quantizer], str]:
+    """Which activation quantizers share a range: those with the same name by this function.
+
+    Before its activation a layer has a range of its own, after it may share one.
+    """
+    shared = shared_ranges(graph)
+    return lambda one: one.key if one.place == "before" else shared[one.layer]
+
+
+def calibrate(graph: Graph, aware: Any, photos: NDArray[np.uint8]) -> None:
+    """Set every range: activations to all that `photos` make of them, kernels from themselves,
+    the input 0..255, and where TFLite has a grid of its own, that.
 
     graph: the folded one that the quantization-aware model was made of. photos: uint8 (n, h, w, c),
     n >= 128.
     """
-    quantizers = quantizers_of(aware)
-    by_variable = {id(q.low): q for q in quantizers}
+    set_ranges(graph, aware, widest(graph, aware, observe(aware, photos)))
+
+
+def widest(graph: Graph, aware: Any, observed: Mapping[str, Observed]) -> dict[str, Range]:
+    """The ranges that hold all that was observed, by the names of `group_of`."""
     ranges: dict[str, Range] = {}
+    group = group_of(graph)
+    for quantizer in quantizers_of(aware):
+        if quantizer.place not in WEIGHTS:
+            seen, name = observed[quantizer.key], group(quantizer)
+            # Every range holds 0, which int8 arithmetic needs to represent exactly.
+            low, high = ranges.get(name, (0.0, 0.0))
+            ranges[name] = min(low, float(seen.low.min())), max(high, float(seen.high.max()))
+    return ranges
 
-    def widen(name: str, low: float, high: float) -> None:
-        # Every range holds 0, which int8 arithmetic needs to represent exactly.
-        known = ranges.get(name, (0.0, 0.0))
-        ranges[name] = (min(known[0], low), max(known[1], high))
 
-    shared = _shared_ranges(graph)
-
-    def range_of(quantizer: Quantizer) -> str:
-        """Before its activation a layer has a range of its own, after it may share one."""
-        own = quantizer.place == "before"
-        return quantizer.key if own else shared[quantizer.layer]
-
-    def seen(variables: Any, tensor: Any) -> None:
-        quantizer = by_variable[id(variables["min_var"])]
-        if quantizer.place != "kernel":
-            values = tensor.numpy()
-            widen(range_of(quantizer), float(values.min()), float(values.max()))
-
-    with quantizers_out_of_the_way(seen):
-        forward(aware, photos, batch)
-    ranges[shared[graph.nodes[0].name]] = (0.0, 255.0)
-    ranges |= {node.name: own for node in graph.nodes if (own := _fixed(node))}
+def set_ranges(graph: Graph, aware: Any, ranges: Mapping[str, Range]) -> None:
+    """Give every quantizer its range. ranges: of activations, by the names of `group_of`."""
+    group = group_of(graph)
+    ranges = with_fixed(graph, ranges)
+    quantizers = quantizers_of(aware)
     for quantizer in quantizers:
-        if quantizer.place != "kernel":
-            low, high = ranges[range_of(quantizer)]
-            quantizer.low.assign(low)
-            # A layer whose output is 0 on every photo still needs a range that is not empty.
-            quantizer.high.assign(max(high, low + SMALLEST))
+        if quantizer.place == "mask":
+            low, high = edge_range(graph[quantizer.layer])
+        elif quantizer.place != "kernel":
+            low, high = ranges[group(quantizer)]
+        else:
+            continue
+        quantizer.low.assign(low)
+        # A layer whose output is 0 on every photo still needs a range that is not empty.
+        quantizer.high.assign(max(high, low + SMALLEST))
     set_kernel_ranges(quantizers)
+    least = least_kernel_ranges(graph, ranges)
+    for quantizer in quantizers:
+        if quantizer.place == "kernel":
+            own = least[quantizer.layer]
+            wide = np.maximum(quantizer.high, own if quantizer.high.shape.rank else own.max())
+            quantizer.low.assign(-wide)
+            quantizer.high.assign(wide)
 
 
 def set_kernel_ranges(quantizers: list[Quantizer]) -> None:
@@ -368,28 +457,23 @@ def set_kernel_ranges(quantizers: list[Quantizer]) -> None:
         quantizer.high.assign(largest)
 
 
-def _fixed(node: Node) -> Range | None:
-    return FIXED.get(node.config["activation"]) if node.kind == "Activation" else None
+def copy_numbers(source: Any, target: Any) -> None:
+    """Give `target`, made of the same graph with layers in float, the numbers of `source`.
 
-
-def _shared_ranges(graph: Graph) -> dict[str, str]:
-    """For each layer, the name that stands for all layers whose outputs share its range.
-
-    One with a grid of its own shares it with no other.
+    Ranges go by layer and place; where one of the two rounds after the activation and the other
+    the output, that is the same place. Layers that `target` has in float keep their numbers.
     """
-    parent = {node.name: node.name for node in graph.nodes}
-    fixed = {node.name for node in graph.nodes if _fixed(node)}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    for node in graph.nodes:
-        if node.kind in SAME_RANGE:
-            for source in set(node.inputs) - fixed:
-                parent[root(source)] = root(node.name)
-    return {name: root(name) for name in parent}
+    names = {"after": "output"}
+    given = {(q.layer, names.get(q.place, q.place)): q for q in quantizers_of(source)}
+    for quantizer in quantizers_of(target):
+        one = given[quantizer.layer, names.get(quantizer.place, quantizer.place)]
+        quantizer.low.assign(one.low)
+        quantizer.high.assign(one.high)
+        if quantizer.place in WEIGHTS:
+            quantizer.kernel.assign(one.kernel)
+        if quantizer.place == "kernel":
+            from_, to = (m.get_layer(PREFIX + quantizer.layer).layer for m in (source, target))
+            to.bias.assign(from_.bias)
 
 
 def weights_of(aware: Any) -> dict[str, NDArray[Any]]:

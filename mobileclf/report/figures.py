@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,19 @@ def history(run: Path | str) -> Image.Image:
 def _image(draw: Callable[[Figure], None]) -> Image.Image:
     canvas = _canvas(draw)
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def written(draw: Callable[[Figure], None], kind: str) -> bytes:
+    """What `draw` puts on a figure, as the bytes of a file. kind: `png` or `svg`."""
+    from matplotlib import rc_context, style
+    from matplotlib.figure import Figure
+
+    # An svg has its date and random names in it unless told otherwise.
+    with style.context("default"), rc_context({"svg.hashsalt": "mobileclf"}), BytesIO() as file:
+        figure = Figure(dpi=DOTS, layout="constrained")
+        draw(figure)
+        figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        return file.getvalue()
 
 
 def _canvas(draw: Callable[[Figure], None]) -> Any:

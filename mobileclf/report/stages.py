@@ -106,9 +106,19 @@ def _given(record: Record) -> Table:
     )
 
 
-def _quantize(record: Record) -> Table:
+def _quantize(record: Record) -> Group:
     rows = [(c["what"], c["largest_difference"], c["bound"]) for c in record["checks"]]
-    return table("equal functions", ("check", "largest difference", "bound"), rows)
+    shown = [table("equal functions", ("check", "largest difference", "bound"), rows)]
+    if course := record["distillation"]:
+        found = {
+            "steps": course["steps"],
+            "ended by": course["stopped"],
+            "best epoch": course["best_epoch"] or "none: the start is nearer to float",
+            "KL on validation at the start": course["kl"][0],
+            "of the best epoch": course["kl"][course["best_epoch"]],
+        }
+        shown.append(facts("distillation", found))
+    return Group(*shown)
 
 
 def _convert(record: Record) -> Table:
@@ -189,7 +199,7 @@ def _confusion(reference: Record, found: Record, name: str) -> list[Table]:
 
 
 def _select(record: Record) -> Table:
-    columns = ("agreement", "kl", "largest_change", "accuracy")
+    columns = ("agreement", "changed", "kl", "largest_change", "accuracy")
     rows: list[tuple[Any, ...]] = [
         (
             c["candidate"] + (" (ships)" if c["candidate"] == record["selected"] else ""),
@@ -199,7 +209,7 @@ def _select(record: Record) -> Table:
     ]
     return table(
         f"int8 candidates on {record['part']}, {record['n']} photos",
-        ("candidate", "same answers", "KL", "largest change", "accuracy"),
+        ("candidate", "same answers", "changed", "KL", "largest change", "accuracy"),
         rows,
     )
 

@@ -19,6 +19,7 @@ from mobileclf.photos import load_part, spec_of
 from mobileclf.records import Record, read_json, write_bytes
 from mobileclf.run import Stage
 from mobileclf.scores import read_labels
+from mobileclf.spelling import rewrites_of
 from mobileclf.tflite import convert, ends
 from mobileclf.tflite.audit import arithmetic, audit, audit_ends
 from mobileclf.tflite.graph import contents
@@ -49,7 +50,7 @@ def work(folder: Path, settings: Settings) -> Record:
     shape = spec_of(folder).shape
     if from_tflite.is_given(folder):
         return _given(folder, settings, len(labels), shape)
-    models = deploy.deployable(folder)
+    models = deploy.deployable(folder, rewrites_of(settings.without))
     _, photos = load_part(folder, settings, "train", most=settings.calibration_photos)
     _, checked = load_part(folder, settings, "validation", most=CHECKED_PHOTOS)
     names = (STOCK, *read_json(folder / "quantize.json")["candidates"])
@@ -71,6 +72,7 @@ def work(folder: Path, settings: Settings) -> Record:
                 "bytes": len(model),
                 **found,
                 "arithmetic": "int8",
+                "float_layers": [],
                 "check": check,
             }
         )
@@ -98,7 +100,7 @@ def _given(folder: Path, settings: Settings, labels: int, shape: tuple[int, int,
         progress.say(f"{name}: {note}")
     write_bytes(folder / file_of(name), wrapped.model)
     entry = {"candidate": name, "file": file_of(name), "bytes": len(wrapped.model), **found}
-    entry |= {"arithmetic": arithmetic(data), "notes": list(wrapped.notes)}
+    entry |= {"arithmetic": arithmetic(data), "float_layers": [], "notes": list(wrapped.notes)}
     return {
         "stage": "convert",
         "io": "uint8",
@@ -159,7 +161,7 @@ STAGE = Stage(
     name="convert",
     record="convert.json",
     reads=("dataset.json", "dataset.csv", "train.json", "model.keras", "quantize.json"),
-    settings=("calibration_photos", "io", "fp16", "dynamic", "int16x8"),
+    settings=("calibration_photos", "io", "fp16", "dynamic", "int16x8", "without"),
     packages=(
         "tensorflow",
         "tf-keras",
@@ -168,5 +170,5 @@ STAGE = Stage(
         "pillow",
     ),
     work=work,
-    schema=2,
+    schema=3,
 )

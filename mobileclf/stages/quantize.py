@@ -1,8 +1,14 @@
-"""Quantize: from the float model to quantization-aware graphs that start as the same function."""
+"""Quantize: from the float model to the candidates, quantization-aware graphs with their numbers.
+
+`calibrated` has ranges alone, `reconstructed` weights rounded for them, and `distilled`, where
+there is a budget for it, is trained from there.
+"""
 
 from __future__ import annotations
 
 import io
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +18,35 @@ from numpy.typing import NDArray
 from mobileclf import progress
 from mobileclf.config import Settings
 from mobileclf.importing import from_tflite
-from mobileclf.models import deploy, qat
-from mobileclf.models.distil import distil
-from mobileclf.models.equality import ACROSS, largest_difference, require_equal
-from mobileclf.models.graph import Graph
+from mobileclf.models import deploy, proofs, qat
+from mobileclf.models.distil import Course, distil
+from mobileclf.models.equality import largest_difference, require_equal
+from mobileclf.models.graph import Graph, build, save
+from mobileclf.models.reconstruct import reconstruct
 from mobileclf.photos import load_part
 from mobileclf.records import Record, write_bytes
 from mobileclf.run import Stage
+from mobileclf.spelling import rewrites_of, seconds_of
 from mobileclf.wording import counted
 
 REWRITE_BOUND = 1e-4
 CHECKED_PHOTOS = 32
 DISTIL_BATCH = 16
+DISTIL_STATE = "distil_state.npz"  # of a distillation that was interrupted
 
 
 def work(folder: Path, settings: Settings) -> Record:
-    """Prove, calibrate and distil; writes `calibrated.npz` and, if distilled, `distilled.npz`.
+    """Prove, calibrate, reconstruct and distil; writes each candidate's numbers.
 
-    Returns the body of `quantize.json`: each equality with its measured difference. Where a layer
-    has no quantization-aware form there are no candidates, and `reason` names it.
+    Returns the body of `quantize.json`: each equality with its measured difference, and what was
+    done to make each candidate. Where a layer has no quantization-aware form there are no
+    candidates, and `reason` names it.
     """
     if from_tflite.is_given(folder):
         return _body([], reason="a .tflite that was given is not quantized here")
-    models = deploy.deployable(folder)
+    models = deploy.deployable(folder, rewrites_of(settings.without))
     _, checked = load_part(folder, settings, "validation", most=CHECKED_PHOTOS)
-    checks = prove_equal(models, checked)
+    checks = proofs.prove(models, checked)
     reason = _why_none(models.graph)
     if reason is not None:
         progress.warn(f"no quantization-aware model, only int8 after training: {reason}")
@@ -49,22 +59,33 @@ def work(folder: Path, settings: Settings) -> Record:
     rows, photos = load_part(folder, settings, "train", most=settings.calibration_photos)
     if len(rows) < settings.calibration_photos:
         progress.warn(
-            f"ranges are set from all {len(rows)} training photos; "
+            f"ranges and rounding are set from all {len(rows)} training photos; "
             f"{settings.calibration_photos} were wanted"
         )
     qat.calibrate(models.graph, aware, photos)
-    _save(aware, folder / "calibrated.npz")
+    outputs = [_save(aware, folder, "calibrated")]
     body = _body(
         checks,
         calibration_photos=len(rows),
         fake_quantizers=len(qat.quantizers_of(aware)),
-        candidates=["calibrated"],
+        candidates=["calibrated", "reconstructed"],
     )
-    if settings.fine_tune_epochs:
-        body["distillation_loss"] = _distil(folder, settings, models, aware)
-        _save(aware, folder / "distilled.npz")
-        body["candidates"].append("distilled")
-    body["outputs"] = [f"{candidate}.npz" for candidate in body["candidates"]]
+    made = reconstruct(models.graph, photos, seed=settings.seed)
+    checks.append(_prove_equalized(models, made.graph, checked))
+    body["reconstruction"] = made.report
+    outputs += [_save(made.aware, folder, "reconstructed")]
+    outputs += _save_graph(made.graph, folder, "reconstructed")
+    if settings.budget is not None and settings.fine_tune_epochs:
+        course = _distil(folder, settings, models, made.aware)
+        body["distillation"] = {**vars(course), "best_epoch": course.best}
+        if course.best:
+            body["candidates"].append("distilled")
+            outputs += [_save(made.aware, folder, "distilled")]
+            outputs += _save_graph(made.graph, folder, "distilled")
+        else:
+            progress.say("no candidate distilled: no epoch came nearer to float than the start")
+    body["outputs"] = outputs
+    (folder / DISTIL_STATE).unlink(missing_ok=True)
     return body
 
 
@@ -84,53 +105,67 @@ def _body(checks: list[Record], **known: Any) -> Record:
         "reason": None,
         "calibration_photos": 0,
         "fake_quantizers": 0,
-        "distillation_loss": [],
+        "reconstruction": None,
+        "distillation": None,
         "candidates": [],
         "outputs": [],
         **known,
     }
 
 
-def prove_equal(models: deploy.Deployable, photos: NDArray[np.uint8]) -> list[Record]:
-    """The links from Keras 3 to the folded graph. photos: uint8 (n, h, w, 3).
+def _prove_equalized(
+    models: deploy.Deployable, equalized: Graph, photos: NDArray[np.uint8]
+) -> Record:
+    """That channels in other scales are the same function. Raises ProofError."""
+    import tf_keras
 
-    Raises ProofError at the first that does not hold.
-    """
-    trained = np.asarray(models.trained(photos.astype(np.float32), training=False))
-    rebuilt = qat.forward(models.rebuilt, photos)
-    folded = qat.forward(models.folded, photos)
-    links = (
-        ("Keras 3 against tf_keras", largest_difference(trained, rebuilt), ACROSS),
-        ("before against after folding", largest_difference(rebuilt, folded), REWRITE_BOUND),
-    )
-    return [require_equal("quantize", *link) for link in links]
+    found = qat.forward(build(tf_keras, equalized), photos)
+    difference = largest_difference(qat.forward(models.folded, photos), found)
+    what = "before against after equalizing channels"
+    return require_equal("quantize", what, difference, REWRITE_BOUND)
 
 
-def _distil(
-    folder: Path, settings: Settings, models: deploy.Deployable, aware: object
-) -> list[float]:
-    """Fine-tune on every training photo and its mirror image, taught by the float model."""
-    rows, photos = load_part(folder, settings, "train")
-    both = np.concatenate([photos, photos[:, :, ::-1]])
-    starts = range(0, len(both), DISTIL_BATCH)
-    teacher = np.concatenate(
-        [
-            qat.forward(models.folded, both[i : i + DISTIL_BATCH])
-            for i in progress.track(starts, "answers of the float model", len(starts))
-        ]
-    )
-    with progress.bar("distil", len(starts) * settings.fine_tune_epochs) as shown:
+def _distil(folder: Path, settings: Settings, models: deploy.Deployable, aware: Any) -> Course:
+    """Train `aware` on every training photo and its mirror image, taught by the float model, and
+    judged on the validation photos."""
+    _, photos = load_part(folder, settings, "train")
+    _, held_out = load_part(folder, settings, "validation")
+    steps = -(-2 * len(photos) // DISTIL_BATCH)
+    with progress.bar("distil", steps * settings.fine_tune_epochs) as shown:
+        task = shown.task_ids[0]
+
+        def epoch_done(course: Course) -> None:
+            done = len(course.kl) - 1
+            kl = f"KL {course.kl[0]:.5f} to {course.kl[-1]:.5f}"
+            shown.update(task, description=f"distil, epoch {done}, {kl}", completed=steps * done)
+
         return distil(
-            aware, both, teacher,
-            epochs=settings.fine_tune_epochs, rate=settings.fine_tune_rate, batch=DISTIL_BATCH,
-            seed=settings.seed, step_done=lambda: shown.advance(shown.task_ids[0]),
+            aware, models.folded, photos, held_out, epochs=settings.fine_tune_epochs,
+            rate=settings.fine_tune_rate, batch=DISTIL_BATCH, seed=settings.seed,
+            budget=seconds_of(str(settings.budget)), state=folder / DISTIL_STATE,
+            step_done=lambda: shown.advance(task), epoch_done=epoch_done,
         )  # fmt: skip
 
 
-def _save(aware: object, path: Path) -> None:
+def _save(aware: Any, folder: Path, candidate: str) -> str:
+    """Write a candidate's numbers; returns the file's name."""
     packed = io.BytesIO()
     np.savez(packed, **qat.weights_of(aware))  # type: ignore[arg-type]
-    write_bytes(path, packed.getvalue())
+    write_bytes(folder / f"{candidate}.npz", packed.getvalue())
+    return f"{candidate}.npz"
+
+
+def _save_graph(equalized: Graph, folder: Path, candidate: str) -> list[str]:
+    """Write the float network that a candidate's layers stand for, whole or not at all, for
+    `inspect --explain`; returns the files' names."""
+    name = f"{candidate}_graph"
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as beside:
+        made = Path(beside) / name
+        made.mkdir()
+        save(equalized, made)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        files = sorted(path.name for path in made.rename(folder / name).iterdir())
+    return [f"{name}/{file}" for file in files]
 
 
 STAGE = Stage(
@@ -138,12 +173,14 @@ STAGE = Stage(
     record="quantize.json",
     reads=("dataset.json", "dataset.csv", "train.json", "model.keras"),
     settings=(
+        "budget",
         "calibration_photos",
         "fine_tune_epochs",
         "fine_tune_rate",
         "seed",
+        "without",
     ),
     packages=("tensorflow", "tf-keras", "tensorflow-model-optimization", "pillow"),
     work=work,
-    schema=2,
+    schema=3,
 )

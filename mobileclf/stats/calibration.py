@@ -40,14 +40,12 @@ def brier(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> float
 def mean_kl(reference: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Mean over photos of KL(reference || other) in nats. Both (n, labels), non-negative.
 
-    An int8 output may be 0 where the reference is not: `other` is raised to SMALLEST and both
-    are divided by their sums, so the value is finite and >= 0. A term with reference 0 is 0.
+    An int8 output may be 0 where the reference is not: both are raised to SMALLEST and divided by
+    their sums, so the value is finite, >= 0, and 0 where the two are the same.
     """
-    p = reference / reference.sum(axis=1, keepdims=True)
-    q = np.maximum(other, SMALLEST)
-    q = q / q.sum(axis=1, keepdims=True)
-    terms = p * (np.log(np.where(p > 0, p, 1.0)) - np.log(q))
-    return max(float(terms.sum(axis=1).mean()), 0.0)
+    p, q = (np.maximum(each, SMALLEST) for each in (reference, other))
+    p, q = (each / each.sum(axis=1, keepdims=True) for each in (p, q))
+    return max(float((p * (np.log(p) - np.log(q))).sum(axis=1).mean()), 0.0)
 
 
 def log_loss(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float:

@@ -41,7 +41,7 @@ def inspect(model: Path | str) -> Record:
     Raises DataError for what is no sound `.tflite`, also when it makes LiteRT crash or hang, and
     EnvironmentProblem when it cannot be read.
     """
-    path, bundle = _located(Path(model))
+    path, bundle = located(Path(model))
     data = graph.file_bytes(path)
     try:
         record = _described(path, data, metadata.opened(data))
@@ -52,7 +52,7 @@ def inspect(model: Path | str) -> Record:
     return {"model": str(model), "bundle": bundle, **record}
 
 
-def _located(path: Path) -> tuple[Path, Record | None]:
+def located(path: Path) -> tuple[Path, Record | None]:
     """The model file, and what bundle.json says of it when `path` is a bundle."""
     if not path.exists():
         raise DataError(f"{path}: there is no such file; give a .tflite or a bundle's folder")

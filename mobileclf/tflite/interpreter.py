@@ -71,17 +71,21 @@ def open_interpreter(
     kernels: Kernels = "xnnpack",
     runtime: Runtime = "ai-edge-litert",
     threads: int = 1,
+    keep_all: bool = False,
 ) -> Interpreter:
     """Load a classifier. tflite-runtime has built-in kernels alone for int8.
 
-    Raises DataError when the file is no model with one image in and one vector out, and
-    EnvironmentProblem when the runtime is not installed.
+    keep_all: every tensor still has its values after a run, which takes memory for each; only
+    the built-in kernels fill them all. Raises DataError when the file is no model with one image
+    in and one vector out, and EnvironmentProblem when the runtime is not installed.
     """
     module = _module(runtime)
     options: dict[str, Any] = {"num_threads": threads}
     if kernels == "builtin":
         resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         options["experimental_op_resolver_type"] = resolver
+    if keep_all:
+        options["experimental_preserve_all_tensors"] = True
     data = model if isinstance(model, bytes) else model.read_bytes()
     try:
         engine = module.Interpreter(model_content=data, **options)

@@ -20,9 +20,7 @@ def test_the_recipe_ends_in_a_bundle_or_says_that_too_little_was_learnt(tmp_path
     """Nine hundred photos are few for a network from random weights: both ends are honest."""
     asked = {"recipe": "seed-cats-dogs", "data": PETS, "run": tmp_path / "run"}
     try:
-        mobileclf.export(
-            int8=True, out=tmp_path / "exported", name="pets", epochs=6, fine_tune_epochs=0, **asked
-        )
+        mobileclf.export(int8=True, out=tmp_path / "exported", name="pets", epochs=6, **asked)
     except ProofError as error:
         assert "learnt too little" in str(error)
     else:

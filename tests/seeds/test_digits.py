@@ -24,7 +24,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out=root / "exported",
         name="digits",
         epochs=12,
-        fine_tune_epochs=0,
     )
     return root
 

@@ -21,7 +21,6 @@ def test_the_recipe_reaches_a_bundle_that_tells_two_species_apart(tmp_path: Path
     mobileclf.export(
         int8=True, recipe="seed-pixels", data=source, classes="muscaria,edulis",
         run=tmp_path / "run", out=tmp_path / "exported", name="pixels", epochs=8,
-        fine_tune_epochs=0,
     )  # fmt: skip
     parity = json.loads((tmp_path / "exported/pixels/parity.json").read_text())
     assert parity["float"]["accuracy"] > 0.75 and parity["agreement"] > 0.95
