@@ -9,9 +9,9 @@ the others some stop the training of the head early and set its temperature. Fro
 model come
 
 - stock: TensorFlow's post-training int8, of the network with batch norms and input scale folded;
-- rewritten: the same of the network as this tool rewrites it, average pools included;
-- calibrated: this tool's graph with ranges from the same photos;
-- reconstructed: channels equalized, ranges clipped, kernels rounded by GPTQ, biases corrected;
+- reconstructed: channels equalized, kernels rounded by GPTQ, biases corrected;
+- with --all, rewritten: stock of the network as this tool rewrites it, average pools included,
+  and calibrated: this tool's graph with ranges alone;
 - with --stock-500, stock with 500 photos; with --distil 20m, what fine-tuning in that time makes
   of the reconstructed one.
 
@@ -328,7 +328,9 @@ def one_seed(options: argparse.Namespace, photos: Photos, key: str, seed: int) -
         folder.mkdir(parents=True)
         write_json(folder / "made_of.json", made_of)
     split = split_of(photos, seed)
-    wanted = [name for name in names(options) if not (folder / f"{name}.npy").exists()]
+    # The float files are for other benchmarks, which take the first seed's.
+    files = [*(FLOATS if seed == 0 else ()), *names(options)]
+    wanted = [name for name in files if not (folder / f"{name}.npy").exists()]
     if not wanted and (folder / "split.npz").exists():
         return folder
     model, probabilities = trained(options.network, options.weights, photos, split, seed)
@@ -349,7 +351,8 @@ def names(options: argparse.Namespace) -> list[str]:
     """Of the files of a seed, in the order of the tables."""
     more = ["stock_500"] if options.stock_500 else []
     distilled = [f"distilled_{options.distil}"] if options.distil else []
-    return [*FLOATS, STOCK, *more, "rewritten", "calibrated", OURS, *distilled]
+    between = ["rewritten", "calibrated"] if options.all else []
+    return [STOCK, *more, *between, OURS, *distilled]
 
 
 def _source() -> str:
@@ -399,7 +402,7 @@ def goals_of(network: str, ours: Record, test: Record) -> list[Record]:
 
 def summary(options: argparse.Namespace, photos: Photos, folders: Sequence[Path]) -> Record:
     """All figures of the seeds that are there."""
-    all_names = [name for name in names(options) if name not in FLOATS]
+    all_names = names(options)
     each = {name: [answers_of(folder, name, photos) for folder in folders] for name in all_names}
     total = {name: pooled(answers) for name, answers in each.items()}
     test = compared(total[options.ours], total[STOCK])
@@ -449,6 +452,7 @@ def main() -> int:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--photos", type=int, help="no more than so many, for a trial")
+    parser.add_argument("--all", action="store_true", help="rewritten and calibrated too")
     parser.add_argument("--stock-500", action="store_true", help="stock with 500 photos too")
     parser.add_argument("--distil", metavar="BUDGET", help="as 20m: fine-tune for so long")
     parser.add_argument("--ours", default=OURS, help=f"the goals are for this one [{OURS}]")

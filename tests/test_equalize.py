@@ -151,21 +151,63 @@ def test_a_relu_that_ends_at_6_forbids_it_and_is_named():
     assert not equal.scales
 
 
-def test_an_addition_forbids_it_and_is_named():
-    plain = branches()
-    nodes = {node.name: node for node in plain.nodes}
-    graph = graph_of(
-        nodes["stem"], nodes["stem_relu"],
-        conv("one", "stem_relu", 6, 6), conv("two", "stem_relu", 6, 6),
-        Node(name="sum", kind="Add", inputs=("one", "two")),
+def residual(kind):
+    """Two convolutions added to (or multiplied with) each other, and the sum to a third."""
+    stem, stem_relu = branches().nodes[1:3]
+    return graph_of(
+        stem, stem_relu,
+        conv("one", "stem_relu", 6, 6, unequal=2), conv("two", "stem_relu", 6, 6, seed=1),
+        Node(name="sum", kind=kind, inputs=("one", "two")),
+        conv("three", "sum", 6, 6, unequal=1),
+        Node(name="more", kind="Add", inputs=("sum", "three")), relu("more_relu", "more"),
         Node(name="mean", kind="GlobalAveragePooling2D", config={"keepdims": False},
-             inputs=("sum",)),
+             inputs=("more_relu",)),
         dense("answers", "mean", 6),
     )  # fmt: skip
-    peaks, _ = outputs(graph, ["stem_relu", "one", "two", "sum"])
-    equal = equalize(graph, peaks)
-    assert equal.kept == {"Add": 2, "the output": 1}
+
+
+ADDED = ["stem_relu", "one", "two", "sum", "three", "more_relu", "mean"]
+
+
+def test_a_sum_is_divided_as_all_that_is_added_to_it():
+    graph = residual("Add")
+    before, wanted = outputs(graph, ADDED)
+    equal = equalize(graph, before)
+    after, got = outputs(equal.graph, ADDED)
+    assert largest_difference(wanted, got) < 1e-5
+    assert equal.kept == {"the output": 1}
+    for name in ADDED[1:]:
+        np.testing.assert_array_equal(equal.scales[name], equal.scales["one"])
+    for name in ADDED[1:-1]:
+        assert after[name].max() <= before[name].max() * (1 + 1e-5)  # no range has grown
+    share = np.max([before[name] / before[name].max() for name in ADDED[1:-1]], axis=0)
+    np.testing.assert_allclose(equal.scales["one"], np.maximum(share, 1 / MOST) ** POWER)
+
+
+def test_a_product_forbids_it_and_is_named():
+    graph = residual("Multiply")
+    before, wanted = outputs(graph, ADDED)
+    equal = equalize(graph, before)
+    assert equal.kept == {"Multiply": 3, "the output": 1}
     assert set(equal.scales) == {"stem", "stem_relu"}
+    assert largest_difference(wanted, outputs(equal.graph, ADDED)[1]) < 1e-5
+
+
+def test_a_sum_with_a_concatenation_is_left_alone():
+    """Of which the parts may each have scales of their own."""
+    stem, stem_relu = branches().nodes[1:3]
+    graph = graph_of(
+        stem, stem_relu, conv("one", "stem_relu", 6, 2), conv("two", "stem_relu", 6, 4),
+        Node(name="joined", kind="Concatenate", inputs=("one", "two")),
+        conv("three", "stem_relu", 6, 6), Node(name="sum", kind="Add", inputs=("joined", "three")),
+        Node(name="flat", kind="Flatten", inputs=("sum",)), dense("answers", "flat", 6 * SIZE**2),
+    )  # fmt: skip
+    names = ["stem_relu", "one", "two", "joined", "three", "sum"]
+    before, wanted = outputs(graph, names)
+    equal = equalize(graph, before)
+    assert equal.kept == {"Concatenate": 3, "the output": 1}
+    assert set(equal.scales) == {"stem", "stem_relu"}
+    assert largest_difference(wanted, outputs(equal.graph, names)[1]) < 1e-5
 
 
 def test_a_flattened_map_that_goes_elsewhere_is_left_alone():
@@ -176,7 +218,7 @@ def test_a_flattened_map_that_goes_elsewhere_is_left_alone():
     graph = Graph(nodes=(*nodes, more, joined, dense("answers", "both", 67)))
     peaks, wanted = outputs(graph, [*relus(graph), "more"])
     equal = equalize(graph, peaks)
-    assert equal.kept == {"Flatten": 2, "the output": 1}
+    assert equal.kept == {"Flatten": 1, "the output": 1}
     _, got = outputs(equal.graph, relus(graph))
     assert largest_difference(wanted, got) < 1e-5
 

@@ -95,26 +95,39 @@ def test_activations_that_lie_in_files_give_the_same(made, monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+def bias_error(wanted, found, photo, clip=None, activation="linear"):
+    arrays = (np.asarray(x, np.float32) for x in (wanted, found))
+    return reconstruct._bias_error(*arrays, np.asarray(photo), clip, activation)
+
+
 def test_a_bias_is_mended_over_active_positions_alone():
     # Channel 0: active in both at two of four positions, off by 1 there, off by -100 where
     # neither is active. Channel 1: never active.
-    wanted = np.array([[3, -5], [2, -5], [-200, -5], [-200, -5]], np.float32)
-    found = np.array([[2, -5], [1, -6], [-100, -5], [-100, -5]], np.float32)
-    error = reconstruct._bias_error(wanted, found, relu("relu", "one"), "linear")
-    np.testing.assert_allclose(error, [2 / (2 + reconstruct.SHRINK), 0])
-    # One that is active in one of them alone counts by what comes through.
-    crossed = reconstruct._bias_error(
-        np.array([[1.0, 0]], np.float32),
-        np.array([[-9.0, 0]], np.float32),
-        relu("r", "one"),
-        "linear",
-    )
-    np.testing.assert_allclose(crossed, [1 / (1 + reconstruct.SHRINK), 0])
-    # Without a ReLU every position counts; above 6 nothing comes through.
-    plain = reconstruct._bias_error(wanted, found, None, "linear")
-    np.testing.assert_allclose(plain, [-198 / (4 + reconstruct.SHRINK), 1 / 54])
-    six = reconstruct._bias_error(
-        np.array([[9.0, 5]], np.float32), np.array([[7.0, 7]], np.float32),
-        relu("r", "one", 6.0), "linear",
-    )  # fmt: skip
-    np.testing.assert_allclose(six, [0, -1 / (1 + reconstruct.SHRINK)])
+    wanted = [[3, -5], [-200, -5], [2, -5], [-200, -5]]
+    found = [[2, -5], [-100, -5], [1, -6], [-100, -5]]
+    photo = [0, 0, 1, 1]
+    np.testing.assert_allclose(bias_error(wanted, found, photo, relu("relu", "one")), [1, 0])
+    np.testing.assert_allclose(bias_error(wanted, found, photo, activation="relu"), [1, 0])
+    # One that is active in one of the two alone counts by what comes through.
+    crossed = bias_error([[1], [1]], [[-9], [-9]], [0, 1], relu("r", "one"))
+    np.testing.assert_allclose(crossed, [1])
+    # Above 6 nothing comes through.
+    six = bias_error([[9, 5], [9, 5]], [[7, 7], [7, 7]], [0, 1], relu("r", "one", 6.0))
+    np.testing.assert_allclose(six, [0, -1])
+
+
+def test_a_bias_error_is_believed_by_what_photos_agree_on():
+    """Without a ReLU every position counts, and positions of one photo are one witness."""
+    rng = np.random.default_rng(0)
+    photo = np.repeat(np.arange(50), 20)
+    noise = np.repeat(rng.normal(size=(50, 1)), 20, axis=0)  # the same all over a photo
+    wanted, found = np.ones((1000, 1)), np.zeros((1000, 1))
+    sure = bias_error(wanted, found + 0.1 * noise, photo)
+    np.testing.assert_allclose(sure, 1, atol=0.05)
+    (unsure,) = bias_error(found + noise, found, photo)
+    assert abs(unsure) < abs(noise.mean())
+    mean = noise.mean()
+    variance = ((noise[::20] - mean) ** 2).sum() / 50 / 49
+    np.testing.assert_allclose(unsure, mean * max(0, 1 - variance / mean**2), atol=1e-6)
+    # One photo alone is none.
+    assert bias_error(wanted[:20], found[:20], photo[:20]) == 0

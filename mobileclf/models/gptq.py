@@ -15,16 +15,22 @@ from numpy.typing import NDArray
 from .grid import LARGEST_WEIGHT
 
 Numbers = NDArray[np.float64]
-DAMPING = 0.01  # of the Hessian's mean diagonal, as in the paper
+# Of the Hessian's mean diagonal. As in the paper; where there are fewer positions than inputs, as
+# before a dense layer, the Hessian says nothing of most directions: on MobileNetV2's features of
+# 200 photos 0.3 leaves 1.0 dB less error on other photos than 0.01.
+DAMPING, OF_FEW = 0.01, 0.3
 BLOCK = 128  # columns after which what is owed to all later ones is paid, as in the paper
 
 
-def rounded(kernel: Numbers, hessian: Numbers, step: Numbers) -> Numbers:
+def rounded(
+    kernel: Numbers, hessian: Numbers, step: Numbers, *, damping: float = DAMPING
+) -> Numbers:
     """The kernel on the int8 grid. kernel: float64 (inputs, outputs); hessian: (inputs, inputs),
-    sum of x x^T over positions; step: (outputs,), of the grid of each output. Returns float64
-    (inputs, outputs), whole multiples of `step` up to LARGEST_WEIGHT.
+    sum of x x^T over positions; step: (outputs,), of the grid of each output; damping: share of
+    the mean diagonal. Returns float64 (inputs, outputs), whole multiples of `step`, at most
+    LARGEST_WEIGHT of them.
     """
-    order, upper = _inverse_root(hessian)
+    order, upper = _inverse_root(hessian, damping)
     left = kernel[order]
     done = np.empty_like(left)
     for start in range(0, len(left), BLOCK):
@@ -57,13 +63,12 @@ def to_grid(weights: Numbers, step: Numbers) -> Numbers:
     return np.clip(np.round(weights / step), -LARGEST_WEIGHT, LARGEST_WEIGHT) * step
 
 
-def _inverse_root(hessian: Numbers) -> tuple[NDArray[Any], Numbers]:
+def _inverse_root(hessian: Numbers, damping: float) -> tuple[NDArray[Any], Numbers]:
     """Inputs by falling diagonal, and of the damped Hessian in that order the upper triangular U
     with H^-1 = U^T U."""
     size = np.diag(hessian)
     order = np.argsort(-size, kind="stable")
     damped = hessian[np.ix_(order, order)]
     # Where every input is always 0, any will do.
-    damping = DAMPING * float(size.mean()) or 1.0
-    damped[np.diag_indices(len(damped))] += damping
+    damped[np.diag_indices(len(damped))] += damping * float(size.mean()) or 1.0
     return order, np.linalg.cholesky(np.linalg.inv(damped)).T

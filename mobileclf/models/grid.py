@@ -65,34 +65,66 @@ def shared_ranges(graph: Graph) -> dict[str, str]:
     return {name: root(name) for name in parent}
 
 
-def range_units(graph: Graph) -> dict[str, tuple[str, ...]]:
+def float_units(graph: Graph) -> dict[str, tuple[str, ...]]:
     """What can be kept in float: by the name of a range, the layers that are then in float.
 
-    An operator is in float when it reads or writes a number that is not rounded. So a range can
-    only be left out as a whole, and takes with it all that write and all that read its tensors,
-    in the order of the graph. Those of the input, of the answers, and TFLite's own grids stay.
+    An operator is in float when it reads or writes a number that is not rounded. So a range is
+    left out as a whole, and takes with it all that write and all that read its tensors, in the
+    order of the graph. An average over the picture hands the range of its input on where its own
+    is left out, so its own goes only together with that. The input's range stays, the answers',
+    TFLite's own grids, and what is joined with a tensor of such a grid.
     """
-    shared = shared_ranges(graph)
+    shared, touching = shared_ranges(graph), _touching(graph)
     stays = {shared[graph.nodes[0].name], shared[graph.nodes[-1].name]}
-    stays |= {node.name for node in graph.nodes if fixed(node)}
-    found = {}
-    for name in dict.fromkeys(shared.values()):
-        layers: set[str] = set()
-        for node in graph.nodes:
-            if shared[node.name] == name and not relu_of(graph, node):
-                layers |= {node.name, *(each.name for each in graph.readers(node.name))}
-        if layers and name not in stays:
-            found[name] = _whole(graph, layers)
-    return found
+    own_grid = {node.name for node in graph.nodes if fixed(node)}
+    stays |= own_grid
+    stays |= {
+        shared[node.name]
+        for node in graph.nodes
+        if node.kind in SAME_RANGE and own_grid & set(node.inputs)
+    }
+    found: dict[str, tuple[str, ...]] = {}
+    for name, layers in touching.items():
+        if name in stays:
+            continue
+        before = _averaged(graph, name)
+        if all(other in found for other in before):
+            found[name] = _whole(graph, {*layers, *(n for other in before for n in found[other])})
+    # What such a layer rounds before its activation is read by no other.
+    inside = (node for node in graph.nodes if node.config.get("activation") == "softmax")
+    return found | {f"{node.name}/before": (node.name,) for node in inside if node.kind in KERNELS}
 
 
 def unrounded(graph: Graph, in_float: Collection[str]) -> set[str]:
     """The ranges that are left out when these layers are in float: all that touch them are."""
-    return {name for name, layers in range_units(graph).items() if set(layers) <= set(in_float)}
+    return {name for name, layers in float_units(graph).items() if set(layers) <= set(in_float)}
+
+
+def _touching(graph: Graph) -> dict[str, set[str]]:
+    """By the name of a range, the layers that write or read its tensors, in the graph's order.
+    What is not rounded before the ReLU after it has none."""
+    shared = shared_ranges(graph)
+    found: dict[str, set[str]] = {}
+    for node in graph.nodes:
+        if not relu_of(graph, node):
+            readers = (each.name for each in graph.readers(node.name))
+            found.setdefault(shared[node.name], set()).update((node.name, *readers))
+    return found
+
+
+def _averaged(graph: Graph, name: str) -> set[str]:
+    """The ranges of what is averaged over the picture into the range `name`."""
+    shared = shared_ranges(graph)
+    return {
+        shared[node.inputs[0]]
+        for node in graph.nodes
+        if node.kind == "GlobalAveragePooling2D" and shared[node.name] == name
+    }
 
 
 def _whole(graph: Graph, layers: Collection[str]) -> tuple[str, ...]:
-    """The layers, and what is computed in one with them: a kernel and its ReLU."""
+    """The layers in the graph's order, and what is computed in one with them: a kernel and its
+    ReLU."""
     found = set(layers)
     for node in graph.nodes:
         relu = relu_of(graph, node)

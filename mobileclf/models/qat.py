@@ -78,7 +78,7 @@ def quantized(graph: Graph, in_float: Collection[str] = ()) -> Any:
 
     Fake quantizers are in place, their ranges not yet set. Only for a graph of which nothing is
     `unsupported`. in_float: layers whose kernels are not rounded, nor what passes between them
-    alone (see `grid.range_units`).
+    alone (see `grid.float_units`).
     """
     import tf_keras
     from tensorflow_model_optimization.python.core.quantization.keras import (
@@ -109,9 +109,7 @@ def quantized(graph: Graph, in_float: Collection[str] = ()) -> Any:
             layer.set_weights([kernel, *map(not_uniform, bias)])
         if node.name in in_float:
             rounded = shared[node.name] not in left_out and not relu_of(graph, node)
-            places = _tfmot()["Places"](
-                None, activation=False, output=rounded and not _are_answers(graph, node)
-            )
+            places = _tfmot()["Places"](None, activation=False, output=rounded)
         else:
             places = _places(graph, node)
         wrapped = quantize_wrapper.QuantizeWrapperV2(layer, places)
@@ -143,11 +141,8 @@ def _places(graph: Graph, node: Node) -> Any:
     # Also where nothing is rounded anew, as after a maximum: the converter leaves what follows in
     # float where it has to find the range of such an output by itself. The grid of the answers
     # themselves is its own.
-    return config(kernel, activation=False, output=not _are_answers(graph, node))
-
-
-def _are_answers(graph: Graph, node: Node) -> bool:
-    return node.config.get("activation") == "softmax" and node is graph.nodes[-1]
+    answers = node.config.get("activation") == "softmax" and node is graph.nodes[-1]
+    return config(kernel, activation=False, output=not answers)
 
 
 def _tfmot() -> dict[str, Any]:
@@ -270,6 +265,35 @@ def quantizers_out_of_the_way(seen: Callable[[Any, Any], None] | None = None) ->
 
     seen(variables, tensor) is told of each. Works for models called eagerly, as `forward` does.
     """
+
+    def through(rounded: Callable[[], Any], tensor: Any, variables: Any) -> Any:
+        if seen is not None:
+            seen(variables, tensor)
+        return tensor
+
+    with _quantizers_as(through):
+        yield
+
+
+@contextmanager
+def quantizers_switched(on: Mapping[int, Any]) -> Iterator[None]:
+    """Models that are compiled while this is open have fake quantizers that can be switched.
+
+    on: by the id of the variable of a range's low end, a boolean variable: whether it rounds.
+    """
+    import tensorflow as tf
+
+    def switched(rounded: Callable[[], Any], tensor: Any, variables: Any) -> Any:
+        return tf.cond(on[id(variables["min_var"])], rounded, lambda: tf.identity(tensor))
+
+    with _quantizers_as(switched):
+        yield
+
+
+@contextmanager
+def _quantizers_as(call: Callable[[Callable[[], Any], Any, Any], Any]) -> Iterator[None]:
+    """While this is open, call(rounded, tensor, variables) is what a fake quantizer gives, where
+    rounded() is what it would have given."""
     from tensorflow_model_optimization.python.core.quantization.keras import quantizers
 
     classes = [
@@ -280,18 +304,19 @@ def quantizers_out_of_the_way(seen: Callable[[Any, Any], None] | None = None) ->
     ]
     kept = [cls.__dict__["__call__"] for cls in classes]
 
-    def through(self: Any, tensor: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
-        if seen is not None:
-            seen(weights, tensor)
-        return tensor
+    def instead(own: Any) -> Any:
+        def __call__(self: Any, tensor: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+            return call(lambda: own(self, tensor, training, weights, **kwargs), tensor, weights)
+
+        return __call__
 
     try:
-        for cls in classes:
-            cls.__call__ = through
+        for cls, own in zip(classes, kept, strict=True):
+            cls.__call__ = instead(own)
         yield
     finally:
-        for cls, call in zip(classes, kept, strict=True):
-            cls.__call__ = call
+        for cls, own in zip(classes, kept, strict=True):
+            cls.__call__ = own
 
 
 def forward(model: Any, photos: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
@@ -460,20 +485,27 @@ def set_kernel_ranges(quantizers: list[Quantizer]) -> None:
 def copy_numbers(source: Any, target: Any) -> None:
     """Give `target`, made of the same graph with layers in float, the numbers of `source`.
 
-    Ranges go by layer and place; where one of the two rounds after the activation and the other
-    the output, that is the same place. Layers that `target` has in float keep their numbers.
+    Ranges go by layer and place, and after an activation is the same place as at the output. The
+    answers of a softmax in float have TFLite's grid of them. Layers that `target` has in float
+    keep their numbers.
     """
-    names = {"after": "output"}
-    given = {(q.layer, names.get(q.place, q.place)): q for q in quantizers_of(source)}
+
+    def place(quantizer: Quantizer) -> tuple[str, str]:
+        return quantizer.layer, "output" if quantizer.place == "after" else quantizer.place
+
+    given = {place(quantizer): quantizer for quantizer in quantizers_of(source)}
     for quantizer in quantizers_of(target):
-        one = given[quantizer.layer, names.get(quantizer.place, quantizer.place)]
-        quantizer.low.assign(one.low)
-        quantizer.high.assign(one.high)
-        if quantizer.place in WEIGHTS:
-            quantizer.kernel.assign(one.kernel)
+        one = given.get(place(quantizer))
+        low, high = (one.low, one.high) if one is not None else FIXED["softmax"]
+        quantizer.low.assign(low)
+        quantizer.high.assign(high)
+        if one is None or one.kernel is None:
+            continue
+        quantizer.kernel.assign(one.kernel)
         if quantizer.place == "kernel":
-            from_, to = (m.get_layer(PREFIX + quantizer.layer).layer for m in (source, target))
-            to.bias.assign(from_.bias)
+            layers = (model.get_layer(PREFIX + one.layer).layer for model in (source, target))
+            biases = [layer.bias for layer in layers]
+            biases[1].assign(biases[0])
 
 
 def weights_of(aware: Any) -> dict[str, NDArray[Any]]:

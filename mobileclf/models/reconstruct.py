@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ BATCH = 16
 # Positions that a layer is looked at: enough for its Hessian, few enough for minutes.
 LEAST_POSITIONS = 16_384
 OF_DEPTHWISE = 4096  # each channel's Hessian is as small as its kernel
-SHRINK = 50  # active positions at which half of a bias error is believed
 IN_MEMORY = 1_500_000_000  # bytes of activations; what is more lies in a file
 LARGEST_HALF = 30_000.0  # activations up to here are kept in half precision
 
@@ -45,8 +45,11 @@ class Reconstructed:
     report: Record
 
 
-def reconstruct(graph: Graph, photos: NDArray[np.uint8], *, seed: int = 0) -> Reconstructed:
-    """Of a folded graph of which `qat.unsupported` finds nothing. photos: uint8 (n, h, w, c)."""
+def reconstruct(
+    graph: Graph, photos: NDArray[np.uint8], *, seed: int = 0, in_float: Collection[str] = ()
+) -> Reconstructed:
+    """Of a folded graph of which `qat.unsupported` finds nothing. photos: uint8 (n, h, w, c).
+    in_float: as of `qat.quantized`; these layers keep their numbers."""
     first = qat.quantized(graph)
     observed = qat.observe(first, photos)
     given = {q.key: q.layer for q in qat.quantizers_of(first) if q.place in ("after", "output")}
@@ -56,7 +59,12 @@ def reconstruct(graph: Graph, photos: NDArray[np.uint8], *, seed: int = 0) -> Re
     }
     aware = qat.quantized(equal.graph)
     qat.set_ranges(equal.graph, aware, qat.widest(equal.graph, aware, observed))
-    _pass(equal.graph, aware, photos, np.random.default_rng(seed))
+    if in_float:
+        in_int8, aware = aware, qat.quantized(equal.graph, in_float)
+        qat.copy_numbers(in_int8, aware)
+    # A difference that int8 is too coarse for half precision may be too coarse for, too.
+    largest_half = 0.0 if in_float else LARGEST_HALF
+    _pass(equal.graph, aware, photos, np.random.default_rng(seed), largest_half)
     scaled = [name for name in equal.scales if graph[name].kind in KERNELS]
     return Reconstructed(
         aware=aware,
@@ -75,15 +83,19 @@ def _pass(
     aware: Any,
     photos: NDArray[np.uint8],
     random: np.random.Generator,
+    largest_half: float,
 ) -> None:
-    """Round every kernel and mend every bias of `aware`, from the input to the output."""
+    """Round every kernel and mend every bias of `aware`, from the input to the output.
+
+    largest_half: activations below it are kept in half precision.
+    """
     import tf_keras
 
     float_model = build(tf_keras, graph)
     variables = {q.layer: q for q in qat.quantizers_of(aware) if q.place == "kernel"}
     left = Counter(name for node in graph.nodes for name in node.inputs)
     with tempfile.TemporaryDirectory() as folder:
-        kept = _Activations(folder=Path(folder))
+        kept = _Activations(folder=Path(folder), largest_half=largest_half)
         kept.put(graph.nodes[0].name, (photos, photos))
         steps = [node for node in graph.nodes if node.kind != INPUT]
         for node in progress.track(steps, "reconstruct", len(steps)):
@@ -134,10 +146,12 @@ def _reconstruct_layer(
     if depthwise:
         new = gptq.rounded_each(flat.T, hessian, step).T
     else:
-        new = gptq.rounded(flat, hessian[0], step)
+        damping = gptq.DAMPING if len(at.photo) >= len(flat) else gptq.OF_FEW
+        new = gptq.rounded(flat, hessian[0], step, damping=damping)
     error = _bias_error(
-        _sums(in_float, flat, bias), _sums(rounded, new, bias), relu, node.config["activation"]
-    )
+        _sums(in_float, flat, bias), _sums(rounded, new, bias), at.photo, relu,
+        node.config["activation"],
+    )  # fmt: skip
     return new.reshape(kernel.shape), bias + error
 
 
@@ -153,10 +167,19 @@ def _sums(
 
 
 def _bias_error(
-    wanted: NDArray[np.float32], found: NDArray[np.float32], relu: Node | None, activation: str
+    wanted: NDArray[np.float32],
+    found: NDArray[np.float32],
+    photo: NDArray[np.int64],
+    relu: Node | None,
+    activation: str,
 ) -> NDArray[np.float64]:
     """What to add to the bias: the mean difference by channel, over the positions where the unit
-    is active in either, for a change of the bias does nothing at the others."""
+    is active in either, for a change of the bias does nothing at the others.
+
+    photo: of each position, rising. Positions of one photo err alike, so it is the photos that
+    say how sure the mean is, and it is shrunk by that: times 1 - variance / mean^2, or nothing
+    (the positive part of James and Stein, 1961, for each channel alone).
+    """
     if relu is None and activation != "relu":
         active = np.ones_like(wanted, bool)
     else:
@@ -164,15 +187,23 @@ def _bias_error(
         most = np.inf if top is None else top
         active = (found < most) & (found > 0) | (wanted < most) & (wanted > 0)
         wanted, found = wanted.clip(0, most), found.clip(0, most)
-    total = np.where(active, wanted - found, 0).sum(axis=0, dtype=np.float64)
-    return np.asarray(total / (active.sum(axis=0) + SHRINK))
+    starts = np.flatnonzero(np.diff(photo, prepend=-1))
+    error = np.where(active, wanted - found, 0).astype(np.float64)
+    sums, counts = (np.add.reduceat(x, starts, axis=0) for x in (error, active.astype(np.float64)))
+    total = np.maximum(counts.sum(axis=0), 1)
+    mean = sums.sum(axis=0) / total
+    spread = ((sums - mean * counts) ** 2).sum(axis=0) / total**2
+    photos = (counts > 0).sum(axis=0)
+    variance = spread * photos / np.maximum(photos - 1, 1)
+    sure = 1 - variance / np.maximum(mean**2, np.finfo(np.float64).tiny)
+    return np.asarray(np.where(photos > 1, mean * sure.clip(0, 1), 0))
 
 
 class _Activations:
     """The outputs that are still to be read, in float and rounded: in memory, or in files."""
 
-    def __init__(self, *, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, *, folder: Path, largest_half: float) -> None:
+        self._folder, self._largest_half = folder, largest_half
         self._held: dict[str, tuple[NDArray[Any], ...]] = {}
 
     def of(self, name: str) -> tuple[NDArray[Any], ...]:
@@ -194,7 +225,7 @@ class _Activations:
             batch = [x[i : i + BATCH].astype(np.float32) for x in inputs]
             values = layer(batch if len(batch) > 1 else batch[0]).numpy()
             if out is None:
-                half = np.abs(values).max(initial=0) < LARGEST_HALF
+                half = np.abs(values).max(initial=0) < self._largest_half
                 out = self._empty(
                     (count, *values.shape[1:]), np.float16 if half else np.float32, name
                 )

@@ -118,7 +118,20 @@ def _quantize(record: Record) -> Group:
             "of the best epoch": course["kl"][course["best_epoch"]],
         }
         shown.append(facts("distillation", found))
+    if mixed := record["mixed"]:
+        shown.append(facts("gate on validation", _gate(mixed)))
     return Group(*shown)
+
+
+def _gate(mixed: Record) -> Record:
+    found = {
+        "photos": mixed["gate"]["photos"],
+        "same answers, wanted": mixed["gate"]["agreement"],
+        "of the last int8 candidate": mixed["int8"]["agreement"],
+    }
+    if not mixed["passed"]:
+        found["kept in float"] = ", ".join(mixed["float_layers"]) or "nothing would do"
+    return found
 
 
 def _convert(record: Record) -> Table:
@@ -199,19 +212,19 @@ def _confusion(reference: Record, found: Record, name: str) -> list[Table]:
 
 
 def _select(record: Record) -> Table:
-    columns = ("agreement", "changed", "kl", "largest_change", "accuracy")
+    keys = ("agreement", "changed", "kl", "largest_change", "accuracy")
     rows: list[tuple[Any, ...]] = [
         (
             c["candidate"] + (" (ships)" if c["candidate"] == record["selected"] else ""),
-            *(c.get(column) for column in columns),
+            *(c.get(key) for key in keys),
         )
         for c in record["candidates"]
     ]
-    return table(
-        f"int8 candidates on {record['part']}, {record['n']} photos",
-        ("candidate", "same answers", "changed", "KL", "largest change", "accuracy"),
-        rows,
-    )
+    title = f"int8 candidates on {record['part']}, {record['n']} photos"
+    if record["float_layers"]:
+        title += f"; in float in what ships: {', '.join(record['float_layers'])}"
+    columns = ("candidate", "same answers", "changed", "KL", "largest change", "accuracy")
+    return table(title, columns, rows)
 
 
 def _threshold(record: Record) -> Table:

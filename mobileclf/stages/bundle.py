@@ -96,7 +96,7 @@ def work(folder: Path, settings: Settings) -> Record:
     model = metadata.write(
         scored, about, {metadata.LABELS_FILE: label_lines, metadata.DECISION_FILE: decision_json}
     )
-    _audit(model, len(labels), settings.io, spec, candidate)
+    _audit(model, len(labels), settings.io, spec, chosen)
     _prove_unchanged(folder, settings, model, variant)
 
     write_bytes(place / "model.tflite", model)
@@ -150,15 +150,17 @@ def work(folder: Path, settings: Settings) -> Record:
     }
 
 
-def _audit(model: bytes, labels: int, io: str, spec: ImageSpec, candidate: str) -> None:
-    """The final file takes bytes and gives quanta, and is int8 unless it was made elsewhere.
+def _audit(model: bytes, labels: int, io: str, spec: ImageSpec, chosen: Record) -> None:
+    """The final file takes bytes and gives quanta, and is int8, but for the layers that are kept
+    in float, unless it was made elsewhere.
 
     Raises ProofError.
     """
-    if candidate == GIVEN:
+    if chosen["candidate"] == GIVEN:
         audit_ends(model, labels=labels, io=io, shape=spec.shape, any_scale=True)
     else:
-        audit(model, labels=labels, io=io, shape=spec.shape)
+        layers = chosen["float_layers"]
+        audit(model, labels=labels, io=io, shape=spec.shape, float_layers=layers)
 
 
 _INTERNAL = ("schema", "stage", "inputs", "outputs")

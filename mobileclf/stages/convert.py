@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from mobileclf.tflite.audit import arithmetic, audit, audit_ends
 from mobileclf.tflite.graph import contents
 from mobileclf.tflite.interpreter import as_quanta, score_photos
 
-STOCK = "stock"
+STOCK, MIXED = "stock", "mixed"
 CHECKED_PHOTOS = 64
 # A fake quantizer rounds in float32 where the kernel rounds in integers, and what falls on the
 # other side of a tie is carried through every later layer. Measured on trained networks; a graph
@@ -53,17 +54,19 @@ def work(folder: Path, settings: Settings) -> Record:
     models = deploy.deployable(folder, rewrites_of(settings.without))
     _, photos = load_part(folder, settings, "train", most=settings.calibration_photos)
     _, checked = load_part(folder, settings, "validation", most=CHECKED_PHOTOS)
-    names = (STOCK, *read_json(folder / "quantize.json")["candidates"])
+    quantized = read_json(folder / "quantize.json")
+    names = (STOCK, *quantized["candidates"])
     candidates: list[Record] = []
     for name in progress.track(names, "convert", len(names)):
         check = None
+        float_layers = quantized["mixed"]["float_layers"] if name == MIXED else []
         if name == STOCK:
             model = convert.post_training(models.folded, io, photos)
         else:
-            aware = _aware(models.graph, folder / f"{name}.npz")
+            aware = _aware(models.graph, folder / f"{name}.npz", float_layers)
             model = convert.from_quantized_graph(aware, io)
             check = _as_the_graph(name, aware, model, checked)
-        found = audit(model, labels=len(labels), io=io, shape=shape)
+        found = audit(model, labels=len(labels), io=io, shape=shape, float_layers=float_layers)
         write_bytes(folder / file_of(name), model)
         candidates.append(
             {
@@ -71,8 +74,8 @@ def work(folder: Path, settings: Settings) -> Record:
                 "file": file_of(name),
                 "bytes": len(model),
                 **found,
-                "arithmetic": "int8",
-                "float_layers": [],
+                "arithmetic": arithmetic(model),
+                "float_layers": float_layers,
                 "check": check,
             }
         )
@@ -110,9 +113,9 @@ def _given(folder: Path, settings: Settings, labels: int, shape: tuple[int, int,
     }
 
 
-def _aware(graph: Graph, weights: Path) -> Any:
+def _aware(graph: Graph, weights: Path, float_layers: Sequence[str]) -> Any:
     """The quantization-aware model of a folded graph, with a candidate's numbers in it."""
-    aware = qat.quantized(graph)
+    aware = qat.quantized(graph, float_layers)
     with np.load(weights, allow_pickle=False) as stored:
         qat.set_weights(aware, dict(stored))
     return aware
@@ -170,5 +173,5 @@ STAGE = Stage(
         "pillow",
     ),
     work=work,
-    schema=3,
+    schema=4,
 )

@@ -1,7 +1,8 @@
 """Quantize: from the float model to the candidates, quantization-aware graphs with their numbers.
 
 `calibrated` has ranges alone, `reconstructed` weights rounded for them, and `distilled`, where
-there is a budget for it, is trained from there.
+there is a budget for it, is trained from there. Where the last of them does not meet the gate on
+validation, `mixed` keeps the fewest layers in float with which it does.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mobileclf.models import deploy, proofs, qat
 from mobileclf.models.distil import Course, distil
 from mobileclf.models.equality import largest_difference, require_equal
 from mobileclf.models.graph import Graph, build, save
+from mobileclf.models.mixed import PHOTOS, mixed, summary
 from mobileclf.models.reconstruct import reconstruct
 from mobileclf.photos import load_part
 from mobileclf.records import Record, write_bytes
@@ -36,7 +38,7 @@ DISTIL_STATE = "distil_state.npz"  # of a distillation that was interrupted
 
 
 def work(folder: Path, settings: Settings) -> Record:
-    """Prove, calibrate, reconstruct and distil; writes each candidate's numbers.
+    """Prove, calibrate, reconstruct, distil, mix; writes each candidate's numbers.
 
     Returns the body of `quantize.json`: each equality with its measured difference, and what was
     done to make each candidate. Where a layer has no quantization-aware form there are no
@@ -84,6 +86,20 @@ def work(folder: Path, settings: Settings) -> Record:
             outputs += _save_graph(made.graph, folder, "distilled")
         else:
             progress.say("no candidate distilled: no epoch came nearer to float than the start")
+    _, held_out = load_part(folder, settings, "validation", most=PHOTOS)
+    partly = mixed(
+        made.graph,
+        made.aware,
+        held_out,
+        lambda layers: reconstruct(models.graph, photos, seed=settings.seed, in_float=layers).aware,
+    )
+    body["mixed"] = partly.report
+    if line := summary(partly.report):
+        progress.say(line)
+    if partly.aware is not None:
+        body["candidates"].append("mixed")
+        outputs += [_save(partly.aware, folder, "mixed")]
+        outputs += _save_graph(made.graph, folder, "mixed")
     body["outputs"] = outputs
     (folder / DISTIL_STATE).unlink(missing_ok=True)
     return body
@@ -107,6 +123,7 @@ def _body(checks: list[Record], **known: Any) -> Record:
         "fake_quantizers": 0,
         "reconstruction": None,
         "distillation": None,
+        "mixed": None,
         "candidates": [],
         "outputs": [],
         **known,
@@ -182,5 +199,5 @@ STAGE = Stage(
     ),
     packages=("tensorflow", "tf-keras", "tensorflow-model-optimization", "pillow"),
     work=work,
-    schema=3,
+    schema=4,
 )

@@ -10,20 +10,32 @@ import numpy as np
 from mobileclf.errors import ProofError
 from mobileclf.records import Record
 
-from .graph import Contents, End, contents
+from .graph import Contents, End, Operator, Tensor, contents, read
 
 # What may stand at the ends of the graph to change type: not arithmetic.
 CASTS = ("QUANTIZE", "DEQUANTIZE")
 ANY_END = ("uint8", "int8", "float32")
+# What the name of a tensor begins with in a file of a quantization-aware graph, before a layer's.
+LAYER = "classifier/quant_"
 
 
-def audit(model: bytes, *, labels: int, io: str, shape: tuple[int, int, int]) -> Record:
+def audit(
+    model: bytes,
+    *,
+    labels: int,
+    io: str,
+    shape: tuple[int, int, int],
+    float_layers: Collection[str] = (),
+) -> Record:
     """Prove that a file is int8 all through; returns what it holds.
 
     Every operator works on int8 (biases and shapes are int32), none is Flex or custom, and the
-    ends are as `audit_ends` has them. Raises ProofError naming what differs.
+    ends are as `audit_ends` has them. float_layers: of a quantization-aware graph, the layers that
+    are in float, told by the names of their tensors: each of them, and nothing else but a change
+    of type at their borders. Raises ProofError naming what differs.
     """
-    if reason := is_int8(model, ends=(io,)):
+    reason = is_mixed(model, float_layers) if float_layers else is_int8(model, ends=(io,))
+    if reason:
         raise ProofError(f"audit: {reason}")
     return audit_ends(model, labels=labels, io=io, shape=shape)
 
@@ -35,15 +47,56 @@ def is_int8(model: bytes, *, ends: Collection[str] = ANY_END) -> str | None:
     beside int8. Raises DataError for what is no `.tflite` of one subgraph.
     """
     for op in contents(model).operators:
-        if op.name.startswith("CUSTOM") or "Flex" in op.name:
-            return f"wanted built-in operators alone, found {op.name}"
-        if op.name in CASTS:
-            right = set(op.types) <= {"int8", *ends}
-        else:
-            right = set(op.types) <= {"int8", "int32"} and "int8" in op.types
-        if not right:
-            return f"wanted every operator int8, found {op.name} on {', '.join(op.types)}"
+        if reason := _not_int8(op, ends):
+            return reason
     return None
+
+
+def _not_int8(op: Operator, ends: Collection[str]) -> str | None:
+    if op.name.startswith("CUSTOM") or "Flex" in op.name:
+        return f"wanted built-in operators alone, found {op.name}"
+    if op.name in CASTS:
+        right = set(op.types) <= {"int8", *ends}
+    else:
+        right = set(op.types) <= {"int8", "int32"} and "int8" in op.types
+    if right:
+        return None
+    return f"wanted every operator int8, found {op.name} on {', '.join(op.types)}"
+
+
+def is_mixed(model: bytes, float_layers: Collection[str]) -> str | None:
+    """None where these layers are in float and every other is in int8, else what is not so.
+
+    Each has an operator in float, and an operator in float is of these layers alone and has float
+    kernels. Raises DataError for what is no `.tflite` of one subgraph.
+    """
+    contents(model)
+    graph = read(model).subgraphs[0]
+    found: set[str] = set()
+    for op in graph.operators:
+        reason = _not_int8(op, ANY_END)
+        if reason is None:
+            continue
+        named = _layers_of(graph.tensors[op.outputs[0]])
+        if not named or not named <= set(float_layers) or not set(op.types) <= {"float32", "int32"}:
+            of = ", ".join(sorted(named)) or graph.tensors[op.outputs[0]].name
+            return f"{reason}, for {of}; wanted in float {', '.join(float_layers)} alone"
+        found |= named
+    missing = [name for name in float_layers if name not in found]
+    return f"wanted {', '.join(missing)} in float, found no such operator" if missing else None
+
+
+def _layers_of(tensor: Tensor) -> set[str]:
+    """The layers that a tensor's name lists: `classifier/quant_a/Relu;classifier/quant_b/Conv2D`.
+
+    What a constant is read by names the constant, which several layers may share.
+    """
+    parts = (part for part in tensor.name.split(";") if part.startswith(LAYER))
+    return {
+        layer
+        for layer, _, operator in (part.removeprefix(LAYER).partition("/") for part in parts)
+        if "ReadVariableOp" not in operator
+    }
 
 
 def arithmetic(model: bytes) -> str:
