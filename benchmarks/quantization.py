@@ -257,7 +257,7 @@ def makers(
     import tf_keras
 
     from mobileclf.importing.flatten import flatten
-    from mobileclf.models import qat, rewrites
+    from mobileclf.models import qat, ranges, rewrites
     from mobileclf.models.distil import distil
     from mobileclf.models.reconstruct import reconstruct
     from mobileclf.tflite import convert
@@ -272,7 +272,7 @@ def makers(
 
     def calibrated() -> bytes:
         aware = qat.quantized(graph)
-        qat.calibrate(graph, aware, some(pixels, OWN_CALIBRATION))
+        ranges.calibrate(graph, aware, some(pixels, OWN_CALIBRATION))
         return convert.from_quantized_graph(aware, "uint8")
 
     @cache

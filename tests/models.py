@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf.importing.flatten import flatten
-from mobileclf.models import backbones, qat, rewrites
+from mobileclf.models import backbones, qat, ranges, rewrites
 from mobileclf.models.backbones import Architecture
 from mobileclf.models.graph import Graph, build
 from mobileclf.tflite import convert
@@ -59,7 +59,7 @@ def tiny_folded() -> Any:
 def tiny_graph() -> Any:
     """The calibrated quantization-aware model of `tiny_network`."""
     aware = qat.quantized(tiny_network())
-    qat.calibrate(tiny_network(), aware, photos())
+    ranges.calibrate(tiny_network(), aware, photos())
     return aware
 
 

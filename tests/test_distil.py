@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mobileclf.models import distil as distil_module
-from mobileclf.models import qat
+from mobileclf.models import qat, ranges
 from mobileclf.models.distil import distil
 from mobileclf.models.graph import Graph, Node, build
 from mobileclf.stats.calibration import mean_kl
@@ -27,7 +27,7 @@ def trial():
 
     def start():
         aware = qat.quantized(graph)
-        qat.calibrate(graph, aware, photos)
+        ranges.calibrate(graph, aware, photos)
         kernel = next(q.kernel for q in qat.quantizers_of(aware) if q.key == "hidden/kernel")
         kernel.assign(kernel * 0.8)
         return aware
@@ -45,7 +45,7 @@ def trial():
     return SimpleNamespace(start=start, run=run, kl=kl, batches=2 * 64 // 16)
 
 
-def ranges(aware):
+def ranges_of(aware):
     return {q.key: np.asarray([q.low, q.high]).tolist() for q in qat.quantizers_of(aware)}
 
 
@@ -56,14 +56,14 @@ def same(one, other):
 
 def test_distilling_brings_the_graph_nearer_to_its_teacher(trial):
     aware = trial.start()
-    before, start = ranges(aware), trial.kl(aware)
+    before, start = ranges_of(aware), trial.kl(aware)
     course = trial.run(aware)
     assert course.kl[0] == pytest.approx(start, rel=1e-3)
     assert course.best > 0 and min(course.kl) < course.kl[0] / 4
     assert trial.kl(aware) == pytest.approx(min(course.kl), rel=1e-3)
     assert course.loss[-1] < course.loss[0]
     assert (course.stopped, course.steps) == ("epochs", 3 * trial.batches)
-    assert ranges(aware) == before
+    assert ranges_of(aware) == before
 
 
 def test_it_never_ends_worse_than_it_began(trial):
@@ -218,7 +218,7 @@ def test_a_strided_pointwise_convolution_is_trained_without_its_gradient(padding
     graph = strided(padding)
     aware = qat.quantized(graph)
     photos = np.random.default_rng(1).integers(0, 256, (48, 60, 60, 3), dtype=np.uint8)
-    qat.calibrate(graph, aware, photos)
+    ranges.calibrate(graph, aware, photos)
     before = qat.forward(aware, photos)
     head = next(v for v in aware.trainable_variables if v.shape == (16, 3))
     head.assign(head * 0.8)

@@ -23,7 +23,7 @@ from mobileclf.layers import explain as module
 from mobileclf.layers import noise, reading
 from mobileclf.layers.explain import compare, explain
 from mobileclf.layers.match import activations_apart
-from mobileclf.models import backbones, keras_file, qat, rewrites
+from mobileclf.models import backbones, keras_file, qat, ranges, rewrites
 from mobileclf.models import graph as graphs
 from mobileclf.models.graph import Graph
 from mobileclf.report import layers as report
@@ -87,7 +87,7 @@ def run(tmp_path_factory) -> Path:
     keras_file.save(network(), made / "model.keras")
     graph = rewrites.rewritten(flatten(network()).graph)
     folded, aware = graphs.build(tf_keras, graph), qat.quantized(graph)
-    qat.calibrate(graph, aware, pictures)
+    ranges.calibrate(graph, aware, pictures)
     for name, data in {
         "stock": convert.post_training(folded, "uint8", pictures),
         "calibrated": convert.from_quantized_graph(aware, "uint8"),

@@ -22,7 +22,7 @@ from mobileclf.images import sample
 from mobileclf.images.preprocess import preprocess_of
 from mobileclf.importing import ends
 from mobileclf.importing.flatten import flatten
-from mobileclf.models import equality, qat, rewrites
+from mobileclf.models import equality, qat, ranges, rewrites
 from mobileclf.models.graph import Graph, build
 from mobileclf.tflite import convert, delegates
 from mobileclf.tflite.audit import audit
@@ -325,7 +325,7 @@ def test_a_family_ends_in_int8_that_answers_alike(name, tmp_path):
     if not qat.unsupported(graph):
         aware = qat.quantized(graph)
         qat.prove_same_function(folded, aware, pictures[:4], BOUND)
-        qat.calibrate(graph, aware, pictures)
+        ranges.calibrate(graph, aware, pictures)
         files["calibrated"] = convert.from_quantized_graph(aware, "uint8")
         told = score_photos(files["calibrated"], pictures, title=name)
         assert likeness(qat.forward(aware, pictures), as_quanta(told)) > family.alike
@@ -355,7 +355,7 @@ def test_an_average_with_padding_cuts_neither_kind_of_int8(tmp_path):
     network, pictures = flatten(block).graph, photos(32)
     graph = rewrites.rewritten(network)
     aware = qat.quantized(graph)
-    qat.calibrate(graph, aware, pictures)
+    ranges.calibrate(graph, aware, pictures)
     before, after = (build(tf_keras, each) for each in (network, graph))
     path = tmp_path / "model.tflite"
     assert cuts(convert.post_training(before, "uint8", pictures), path) == "2 (1 AVERAGE_POOL_2D)"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mobileclf.models import grid, qat
+from mobileclf.models import grid, qat, ranges
 from mobileclf.models.graph import EDGE, Graph, Node
 from mobileclf.tflite import convert
 from mobileclf.tflite.interpreter import as_quanta, score_photos
@@ -59,7 +59,7 @@ def converted(graph, photos):
     from ai_edge_litert.interpreter import Interpreter
 
     aware = qat.quantized(graph)
-    qat.calibrate(graph, aware, photos)
+    ranges.calibrate(graph, aware, photos)
     model = convert.from_quantized_graph(aware, "uint8")
     interpreter = Interpreter(model_content=model)
     interpreter.allocate_tensors()
@@ -79,8 +79,8 @@ def test_a_large_bias_beside_a_kernel_of_nothing_is_whole_in_the_file(monkeypatc
     assert -1.001 * 2**30 < bias[1] < -(2**29)
     assert np.abs(got - wanted).max() < 0.02
     monkeypatch.setattr(
-        qat, "least_kernel_ranges",
-        lambda graph, ranges: {n.name: np.zeros(1) for n in graph.nodes},
+        ranges, "least_kernel_ranges",
+        lambda graph, of: {n.name: np.zeros(1) for n in graph.nodes},
     )  # fmt: skip
     _, _, (cut,) = converted(graph, photos)
     assert cut[1] == -(2**31)

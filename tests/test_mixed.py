@@ -11,7 +11,7 @@ import pytest
 from mobileclf.config import make_settings
 from mobileclf.errors import ProofError
 from mobileclf.images.load import ImageSpec
-from mobileclf.models import grid, keras_file, mixed, qat, reconstruct
+from mobileclf.models import grid, keras_file, mixed, qat, ranges, reconstruct
 from mobileclf.models.graph import Graph, Node, build
 from mobileclf.records import write_json
 from mobileclf.stages import convert as convert_stage
@@ -233,7 +233,7 @@ def test_each_unit_is_in_float_in_the_file_and_nothing_else():
     """What the converter makes of each: the audit's words for whatever is off."""
     graph = many_kinds()
     aware = qat.quantized(graph)
-    qat.calibrate(graph, aware, pictures(16))
+    ranges.calibrate(graph, aware, pictures(16))
     units = grid.float_units(graph)
     # None of the input, of the sigmoid, nor of what a maximum joins with it; and an average goes
     # with what it is the average of.

@@ -10,7 +10,7 @@ import pytest
 
 from mobileclf.errors import ProofError
 from mobileclf.importing.flatten import flatten
-from mobileclf.models import backbones, equality, grid, maps, qat, rewrites
+from mobileclf.models import backbones, equality, grid, maps, qat, ranges, rewrites
 from mobileclf.models.graph import Graph, Node, build
 from mobileclf.tflite import convert
 from mobileclf.tflite.interpreter import as_quanta, score_photos
@@ -115,7 +115,7 @@ def test_a_perturbed_kernel_is_caught_and_named(models, aware, photos):
 
 
 def test_calibration_sets_every_range(models, aware, photos):
-    qat.calibrate(models.graph, aware, photos)
+    ranges.calibrate(models.graph, aware, photos)
     quantizers = qat.quantizers_of(aware)
     inputs = [q for q in quantizers if q.layer == "pixels"]
     assert [(float(q.low), float(q.high)) for q in inputs] == [(0.0, 255.0)]
@@ -131,20 +131,20 @@ def test_calibration_sets_every_range(models, aware, photos):
 
 
 def test_inputs_and_output_of_a_concatenation_share_one_range(models, aware, photos):
-    qat.calibrate(models.graph, aware, photos)
-    ranges = {
+    ranges.calibrate(models.graph, aware, photos)
+    found = {
         q.layer: (float(q.low), float(q.high))
         for q in qat.quantizers_of(aware)
         if q.place in ("after", "output")
     }
     joined = [node for node in models.graph.nodes if node.kind == "Concatenate"]
     for node in joined:
-        assert len({ranges[name] for name in (node.name, *node.inputs)}) == 1, node.name
-    assert len(joined) == 15 and len(set(ranges.values())) > 15
+        assert len({found[name] for name in (node.name, *node.inputs)}) == 1, node.name
+    assert len(joined) == 15 and len(set(found.values())) > 15
 
 
 def test_quantizers_are_back_in_the_way_afterwards(models, aware, photos):
-    qat.calibrate(models.graph, aware, photos)
+    ranges.calibrate(models.graph, aware, photos)
     with qat.quantizers_out_of_the_way():
         free = qat.forward(aware, photos)
     assert equality.largest_difference(free, qat.forward(aware, photos)) > 1e-4
@@ -158,7 +158,7 @@ def test_a_depthwise_kernel_has_a_range_for_each_channel():
     aware = qat.quantized(graph)
     photos = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     qat.prove_same_function(build(tf_keras, graph), aware, photos, BOUND)
-    qat.calibrate(graph, aware, photos)
+    ranges.calibrate(graph, aware, photos)
     for quantizer in qat.quantizers_of(aware):
         if quantizer.place == "kernel" and "depthwise" in quantizer.kernel.name:
             largest = np.abs(quantizer.kernel.numpy()).max(axis=(0, 1, 3))
@@ -171,7 +171,7 @@ def activations(aware):
 
 def test_weights_go_out_and_come_back(models, photos):
     first, second = qat.quantized(models.graph), qat.quantized(models.graph)
-    qat.calibrate(models.graph, first, photos)
+    ranges.calibrate(models.graph, first, photos)
     qat.set_weights(second, qat.weights_of(first))
     np.testing.assert_array_equal(qat.forward(first, photos), qat.forward(second, photos))
 
@@ -241,7 +241,7 @@ def test_a_bias_that_is_one_number_is_right_in_every_channel():
     graph = Graph(nodes=(pixels, conv, pool, last))
     aware = qat.quantized(graph)
     photos = rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
-    qat.calibrate(graph, aware, photos)
+    ranges.calibrate(graph, aware, photos)
     got = score_photos(convert.from_quantized_graph(aware, "uint8"), photos, title="check")
     np.testing.assert_allclose(as_quanta(got) / 256, qat.forward(aware, photos), atol=0.02)
 
@@ -250,6 +250,6 @@ def test_the_same_network_gives_the_same_bytes_within_one_process(models, photos
     files = set()
     for _ in range(2):
         aware = qat.quantized(models.graph)
-        qat.calibrate(models.graph, aware, photos)
+        ranges.calibrate(models.graph, aware, photos)
         files.add(convert.from_quantized_graph(aware, "uint8"))
     assert len(files) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobileclf.models import equality, gptq, qat, reconstruct
+from mobileclf.models import equality, gptq, qat, ranges, reconstruct
 from mobileclf.models.graph import build
 from mobileclf.tflite import convert
 from mobileclf.tflite.interpreter import as_quanta, score_photos
@@ -47,7 +47,7 @@ def mean_error(graph, aware, photos):
 def test_it_answers_more_like_float_than_ranges_alone(made):
     graph, unseen = network(), pictures(256, seed=1)
     aware = qat.quantized(graph)
-    qat.calibrate(graph, aware, pictures(128))
+    ranges.calibrate(graph, aware, pictures(128))
     assert mean_error(graph, made.aware, unseen) < 0.85 * mean_error(graph, aware, unseen)
 
 

@@ -15,7 +15,7 @@ from mobileclf.config import make_settings
 from mobileclf.errors import DataError
 from mobileclf.images import augment
 from mobileclf.importing import adopt
-from mobileclf.models import backbones, head, keras_file, qat
+from mobileclf.models import backbones, head, keras_file, qat, ranges
 from mobileclf.models.deploy import deployable
 from mobileclf.records import write_json
 from mobileclf.spelling import head_of
@@ -398,7 +398,7 @@ def test_plain_cnn_is_learnt_quantized_and_answers_alike(text, channels, trained
     np.testing.assert_allclose(qat.forward(models.folded, photos), wanted, atol=1e-5)
     graph = qat.quantized(models.graph)
     qat.prove_same_function(models.folded, graph, photos, 1e-4)
-    qat.calibrate(models.graph, graph, photos)
+    ranges.calibrate(models.graph, graph, photos)
     model = convert.from_quantized_graph(graph, "uint8")
     audit(model, labels=3, io="uint8", shape=(SIZE, SIZE, channels))
     got = as_quanta(score_photos(model, photos, title="check"))

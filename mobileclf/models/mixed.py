@@ -23,7 +23,7 @@ from mobileclf import progress
 from mobileclf.records import Record
 from mobileclf.stats.calibration import mean_kl
 
-from . import qat
+from . import qat, ranges
 from .distil import answers, compiled
 from .graph import Graph, build
 from .grid import float_units, unrounded
@@ -120,7 +120,7 @@ def _to_the_nearest(graph: Graph, aware: Any) -> Any:
         if one.place != "kernel":
             one.low.assign(own.low)
             one.high.assign(own.high)
-    qat.set_kernel_ranges(quantizers)
+    ranges.set_kernel_ranges(quantizers)
     return found
 
 
@@ -176,7 +176,7 @@ class _PartlyRounded:
     def __init__(self, graph: Graph, aware: Any) -> None:
         import tensorflow as tf
 
-        self._graph, self._group = graph, qat.group_of(graph)
+        self._graph, self._group = graph, ranges.group_of(graph)
         self._layers = tuple(node.name for node in graph.nodes)
         self._quantizers = qat.quantizers_of(aware)
         self._ranges = {self._group(one) for one in self._quantizers}
@@ -207,11 +207,11 @@ class _PartlyRounded:
         """Give the model its own numbers back."""
         self._round(self._layers, self._ranges)
 
-    def _round(self, layers: Collection[str], ranges: Collection[str]) -> None:
+    def _round(self, layers: Collection[str], rounded: Collection[str]) -> None:
         """Round the weights of these layers, and before their activation, and these ranges."""
         for quantizer in self._quantizers:
             inside = quantizer.place in (*qat.WEIGHTS, "before")
-            rounds = quantizer.layer in layers if inside else self._group(quantizer) in ranges
+            rounds = quantizer.layer in layers if inside else self._group(quantizer) in rounded
             self._on[id(quantizer.low)].assign(rounds)
         for name, variables in self._variables.items():
             values = self._rounded[name] if name in layers else self._graph[name].weights

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mobileclf import progress
 from mobileclf.records import Record
 
-from . import gptq, qat
+from . import gptq, qat, ranges
 from .equalize import equalize
 from .graph import INPUT, Graph, Node, build
 from .grid import KERNELS, LARGEST_WEIGHT, relu_of
@@ -51,14 +51,14 @@ def reconstruct(
     """Of a folded graph of which `qat.unsupported` finds nothing. photos: uint8 (n, h, w, c).
     in_float: as of `qat.quantized`; these layers keep their numbers."""
     first = qat.quantized(graph)
-    observed = qat.observe(first, photos)
+    observed = ranges.observe(first, photos)
     given = {q.key: q.layer for q in qat.quantizers_of(first) if q.place in ("after", "output")}
     equal = equalize(graph, {name: observed[key].peak for key, name in given.items()})
     observed = {
         key: seen.divided(equal.scales.get(given.get(key, ""))) for key, seen in observed.items()
     }
     aware = qat.quantized(equal.graph)
-    qat.set_ranges(equal.graph, aware, qat.widest(equal.graph, aware, observed))
+    ranges.set_ranges(equal.graph, aware, ranges.widest(equal.graph, aware, observed))
     if in_float:
         in_int8, aware = aware, qat.quantized(equal.graph, in_float)
         qat.copy_numbers(in_int8, aware)

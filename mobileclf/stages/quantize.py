@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mobileclf import progress
 from mobileclf.config import Settings
 from mobileclf.importing import from_tflite
-from mobileclf.models import deploy, proofs, qat
+from mobileclf.models import deploy, proofs, qat, ranges
 from mobileclf.models.distil import Course, distil
 from mobileclf.models.equality import largest_difference, require_equal
 from mobileclf.models.graph import Graph, build, save
@@ -64,7 +64,7 @@ def work(folder: Path, settings: Settings) -> Record:
             f"ranges and rounding are set from all {len(rows)} training photos; "
             f"{settings.calibration_photos} were wanted"
         )
-    qat.calibrate(models.graph, aware, photos)
+    ranges.calibrate(models.graph, aware, photos)
     outputs = [_save(aware, folder, "calibrated")]
     body = _body(
         checks,
