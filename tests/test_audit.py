@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mobileclf.errors import DataError, ProofError
+from mobileclf.tflite import audit as audit_module
 from mobileclf.tflite import convert
 from mobileclf.tflite.audit import arithmetic, audit, audit_ends, is_int8
 from mobileclf.tflite.graph import contents, parse
@@ -122,3 +125,14 @@ def test_other_bytes_are_no_model(data):
 def test_a_cut_model_is_no_model():
     with pytest.raises(DataError, match="model: "):
         contents(tiny_int8()[:200])
+
+
+def test_one_operator_in_float_is_named_wherever_it_stands(monkeypatch):
+    found = contents(tiny_int8())
+    for i, op in enumerate(found.operators):
+        operators = list(found.operators)
+        operators[i] = replace(op, types=("float32",))
+        changed = replace(found, operators=tuple(operators))
+        monkeypatch.setattr(audit_module, "contents", lambda model, changed=changed: changed)
+        reason = is_int8(tiny_int8(), ends=("uint8",))
+        assert reason is not None and op.name in reason

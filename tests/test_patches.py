@@ -59,6 +59,7 @@ def test_of_many_positions_as_many_as_were_asked_for_are_drawn_once_each():
     drawn = set(zip(at.photo.tolist(), at.row.tolist(), at.column.tolist(), strict=True))
     assert len(drawn) == len(at.photo) == 50
     assert {photo for photo, _, _ in drawn} == {0, 1, 2, 3}
+    assert (np.diff(at.photo) >= 0).all()
 
 
 def test_a_dense_layer_sees_all_of_each_photo():

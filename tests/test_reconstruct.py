@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from mobileclf.models import equality, gptq, qat, ranges, reconstruct
-from mobileclf.models.graph import build
+from mobileclf.errors import ProofError
+from mobileclf.models import equality, gptq, qat, ranges, reconstruct, rewrites
+from mobileclf.models.graph import Graph, Node, build
+from mobileclf.models.patches import patches, positions_of
 from mobileclf.tflite import convert
+from mobileclf.tflite.audit import is_int8
 from mobileclf.tflite.interpreter import as_quanta, score_photos
-from tests.test_equalize import SIZE, branches, relu
+from tests.test_equalize import SIZE, branches, conv, dense, depthwise, graph_of, relu
 
 
 def network(most=None):
     """Unequal channels, a sharp head, and bytes as its input."""
-    from dataclasses import replace
-
-    from mobileclf.models.graph import Graph
-
     nodes = list(branches(most).nodes)
     for i, node in enumerate(nodes):
         kernel_bias = node.weights
@@ -131,3 +132,191 @@ def test_a_bias_error_is_believed_by_what_photos_agree_on():
     np.testing.assert_allclose(unsure, mean * max(0, 1 - variance / mean**2), atol=1e-6)
     # One photo alone is none.
     assert bias_error(wanted[:20], found[:20], photo[:20]) == 0
+
+
+def layer_case(node, channels, *, photos=40, size=6):
+    """What a layer sees in float, and rounded: coarsely, and off its mean."""
+    rng = np.random.default_rng(7)
+    shape = (photos, size, size, channels) if node.kind != "Dense" else (photos, channels)
+    inputs = rng.normal(size=shape) * np.arange(1, channels + 1)
+    rounded = np.round(inputs * 2) / 2 + 0.2
+    return inputs.astype(np.float32), rounded.astype(np.float32)
+
+
+def as_the_paper_has_it(node, inputs, rounded, step, clip):
+    """The kernel by the rounded inputs' Hessian, and the bias by what then differs."""
+    kernel, bias = (w.astype(np.float64) for w in node.weights)
+    at = positions_of(node, rounded, 10**9, np.random.default_rng(0))
+    seen = [patches(node, x, at).astype(np.float64) for x in (inputs, rounded)]
+    new = np.empty_like(kernel)
+    for out in range(len(bias)):
+        if node.kind == "DepthwiseConv2D":
+            weights, x = kernel[..., out, 0].ravel(), seen[1][..., out].reshape(len(at.photo), -1)
+        else:
+            weights, x = kernel[..., out].ravel(), seen[1].reshape(len(at.photo), -1)
+        damping = gptq.DAMPING if len(x) >= len(weights) else gptq.OF_FEW
+        got = gptq.rounded(weights[:, None], x.T @ x, step[[out]], damping=damping)[:, 0]
+        target = new[..., out, 0] if node.kind == "DepthwiseConv2D" else new[..., out]
+        target[...] = got.reshape(target.shape)
+
+    def sums(weights, x):
+        if node.kind == "DepthwiseConv2D":
+            return np.einsum("nhwc,hwc->nc", x, weights[..., 0]) + bias
+        return x.reshape(len(x), -1) @ weights.reshape(-1, len(bias)) + bias
+
+    error = bias_error(sums(kernel, seen[0]), sums(new, seen[1]), at.photo, clip)
+    return new, bias + error
+
+
+@pytest.mark.parametrize(
+    ("node", "channels", "clip"),
+    [
+        (conv("one", "x", 3, 4, kernel=3), 3, relu("r", "one")),
+        (conv("one", "x", 3, 4, kernel=3), 3, relu("r", "one", 6.0)),
+        (conv("one", "x", 3, 4), 3, None),
+        (depthwise("one", "x", 5), 5, relu("r", "one")),
+        (dense("one", "x", 64, units=4, activation="linear"), 64, None),  # of 40 photos
+    ],
+)
+def test_a_layer_is_rounded_for_the_inputs_that_it_will_get(node, channels, clip):
+    inputs, rounded = layer_case(node, channels)
+    largest = np.abs(node.weights[0]).reshape(-1, len(node.weights[1])).max(axis=0)
+    if node.kind == "DepthwiseConv2D":
+        largest = np.abs(node.weights[0]).max(axis=(0, 1, 3))
+    step = largest.astype(np.float64) / 7  # coarse, so that it shows
+    kernel, bias = reconstruct._reconstruct_layer(
+        node, clip, (inputs, rounded), step, np.random.default_rng(0)
+    )
+    wanted_kernel, wanted_bias = as_the_paper_has_it(node, inputs, rounded, step, clip)
+    np.testing.assert_allclose(kernel, wanted_kernel, atol=1e-6)
+    np.testing.assert_allclose(bias, wanted_bias, atol=1e-4)
+    assert np.abs(bias - node.weights[1]).max() > 0.01
+
+
+def test_more_inputs_than_go_together_are_rounded_part_by_part(monkeypatch):
+    node = dense("one", "x", 64, units=4, activation="linear")
+    inputs, rounded = layer_case(node, 64)
+    step = np.full(4, 0.1)
+    monkeypatch.setattr(reconstruct, "MOST_INPUTS", 24)
+    kernel, _ = reconstruct._reconstruct_layer(
+        node, None, (inputs, rounded), step, np.random.default_rng(0)
+    )
+    for part in (slice(0, 24), slice(24, 48), slice(48, 64)):
+        x, weights = rounded[:, part].astype(np.float64), node.weights[0][part].astype(np.float64)
+        alone = gptq.rounded(weights, x.T @ x, step)  # as many photos as inputs, and more
+        np.testing.assert_allclose(kernel[part], alone, atol=1e-6)
+
+
+def test_each_range_is_what_the_equalized_network_makes_of_the_photos(made):
+    fresh = qat.quantized(made.graph)
+    ranges.calibrate(made.graph, fresh, pictures(128))
+    for one, other in zip(qat.quantizers_of(made.aware), qat.quantizers_of(fresh), strict=True):
+        assert one.key == other.key
+        np.testing.assert_allclose(one.low, other.low, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(one.high, other.high, rtol=1e-3, atol=1e-6)
+
+
+def test_the_rounded_network_is_passed_on_what_it_rounded(monkeypatch):
+    """What a layer is given as rounded is what the finished graph makes before that layer."""
+    import tf_keras
+
+    given = {}
+    right = reconstruct._reconstruct_layer
+
+    def spied(node, relu, inputs, step, random):
+        given[node.name] = inputs[1]
+        return right(node, relu, inputs, step, random)
+
+    monkeypatch.setattr(reconstruct, "_reconstruct_layer", spied)
+    made = reconstruct.reconstruct(network(), pictures(128))
+    before = tf_keras.Model(made.aware.input, made.aware.get_layer("quant_pooled").output)
+    # Half precision may put a number on the next step.
+    there = np.isclose(given["last"], qat.forward(before, pictures(128)), rtol=2e-3, atol=1e-4)
+    assert there.mean() > 0.95
+
+
+def test_a_later_photo_that_half_precision_does_not_hold_is_kept_whole(tmp_path):
+    kept = reconstruct._Activations(folder=tmp_path, largest_half=reconstruct.LARGEST_HALF)
+
+    class Layer:
+        def __call__(self, batch):
+            self.batch = batch
+            return self
+
+        def numpy(self):
+            return self.batch
+
+    values = np.ones((40, 3), np.float32)
+    assert kept.run(Layer(), [values], "small").dtype == np.float16
+    values[30] = 1e5
+    np.testing.assert_array_equal(kept.run(Layer(), [values], "large"), values)
+
+
+def without_bias(node):
+    return replace(node, config={**node.config, "use_bias": False}, weights=node.weights[:1])
+
+
+def average(name, source):
+    config = {"pool_size": [3, 3], "strides": [1, 1], "padding": "same"}
+    return Node(name=name, kind="AveragePooling2D", config=config, inputs=(source,))
+
+
+STEM = conv("stem", "pixels", 3, 4, kernel=3), relu("stem_relu", "stem")
+ENDS = {
+    "a dense layer without a bias": (
+        *STEM, Node(name="flat", kind="Flatten", inputs=("stem_relu",)),
+        without_bias(dense("answers", "flat", 4 * SIZE**2)),
+    ),
+    "a layer that is 0 on every photo": (
+        *STEM,
+        replace(conv("dead", "stem_relu", 4, 4),
+                weights=(np.zeros((1, 1, 4, 4), np.float32), np.full(4, -1, np.float32))),
+        relu("dead_relu", "dead"), conv("last", "dead_relu", 4, 4),
+        Node(name="sum", kind="Add", inputs=("last", "stem_relu")),
+        Node(name="flat", kind="Flatten", inputs=("sum",)), dense("answers", "flat", 4 * SIZE**2),
+    ),
+    "a difference of one and the same": (
+        *STEM, Node(name="nothing", kind="Subtract", inputs=("stem_relu", "stem_relu")),
+        conv("last", "nothing", 4, 4), Node(name="sum", kind="Add", inputs=("last", "stem_relu")),
+        Node(name="flat", kind="Flatten", inputs=("sum",)), dense("answers", "flat", 4 * SIZE**2),
+    ),
+    "a sum that stretches channels": (
+        *STEM, conv("one", "stem_relu", 4, 1),
+        Node(name="sum", kind="Add", inputs=("stem_relu", "one")),
+        Node(name="flat", kind="Flatten", inputs=("sum",)), dense("answers", "flat", 4 * SIZE**2),
+    ),
+    "two equal averages of one tensor": (
+        *STEM, average("one", "stem_relu"), average("two", "stem_relu"),
+        conv("after", "one", 4, 4),
+        Node(name="joined", kind="Concatenate", inputs=("after", "two")),
+        Node(name="flat", kind="Flatten", inputs=("joined",)),
+        dense("answers", "flat", 8 * SIZE**2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("photos", ["noise", "black"])
+def test_every_network_ends_in_a_whole_int8_file(name, photos):
+    graph = rewrites.rewritten(graph_of(*ENDS[name]))
+    given = pictures(128) if photos == "noise" else np.zeros((128, SIZE, SIZE, 3), np.uint8)
+    made = reconstruct.reconstruct(graph, given)
+    calibrated = qat.quantized(graph)
+    ranges.calibrate(graph, calibrated, given)
+    for aware in (calibrated, made.aware):
+        model = convert.from_quantized_graph(aware, "uint8")
+        assert is_int8(model) is None
+        got = as_quanta(score_photos(model, given[:32], title="score")) / 256
+        assert np.abs(got - qat.forward(aware, given[:32])).mean() < 0.01
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numbers_that_are_not_finite_end_in_a_proof_that_failed():
+    graph = network()
+    nodes = [
+        replace(node, weights=(node.weights[0] * np.float32(1e38), node.weights[1]))
+        if node.name == "left" else node
+        for node in graph.nodes
+    ]  # fmt: skip
+    with pytest.raises(ProofError, match="layer .*: wanted finite numbers for int8"):
+        reconstruct.reconstruct(Graph(nodes=tuple(nodes)), pictures(128))

@@ -464,6 +464,19 @@ def test_a_scale_stays_where_a_reader_cannot_hold_it(reader):
     assert folded(drawn).count("DepthwiseConv2D") == 2
 
 
+def test_equal_layers_are_one_but_for_the_last():
+    drawn = Drawn()
+    one = drawn.conv(3)
+    two = drawn.add("MaxPooling2D", inputs=(one,))
+    three = drawn.add("MaxPooling2D", inputs=(one,))
+    other = drawn.add("MaxPooling2D", inputs=(one,), padding="same")
+    assert folded(drawn).count("MaxPooling2D") == 1  # the last, which no other reads
+    drawn.add("Concatenate", inputs=(two, three))
+    assert folded(drawn) == ["Conv2D", "MaxPooling2D", "Concatenate"]
+    drawn.add("Concatenate", inputs=(drawn.nodes[-1].name, two))
+    assert other not in [node.name for node in rewrites.rewritten(drawn.graph()).nodes]
+
+
 def everything():
     """A graph in which each rewrite changes something, with answers between 0 and 1."""
     drawn = Drawn(size=(10, 8))
@@ -485,7 +498,8 @@ def everything():
     drawn.add("MaxPooling2D", padding="same", name="most")
     drawn.add("ReLU", name="lone")
     drawn.add("Dense", (4, 5), (5,), units=5, use_bias=True, name="each_pixel")
-    drawn.add("Concatenate", inputs=("each_pixel",) * 4 + ("lone", "most"), name="many")
+    drawn.add("MaxPooling2D", padding="same", inputs=("apart",), name="again")
+    drawn.add("Concatenate", inputs=("each_pixel",) * 4 + ("lone", "again"), name="many")
     drawn.add("GlobalAveragePooling2D", name="features")
     drawn.add("Flatten", inputs=("lone",), name="dead")
     drawn.add(
@@ -601,7 +615,7 @@ def no_bias(kernel, bias):
 WRONG = {
     "dead-branches": [spoilt("mean", inputs=("project",) * 3)],
     "merges-in-pairs": [spoilt("mean", config={"scale": 0.5})],
-    "long-concatenations": [spoilt("many", inputs=("most", "many_part0"))],
+    "long-concatenations": [spoilt("many", inputs=("again", "many_part0"))],
     "dense-on-maps": [spoilt("each_pixel", weights=no_bias)],
     "biases": [spoilt("stem", weights=lambda kernel, bias: (kernel, bias + 0.01))],
     "activations-apart": [spoilt("swish_swish", config={"activation": "sigmoid"})],
@@ -629,6 +643,7 @@ WRONG = {
     ],
     "scales-as-convolutions": [spoilt("apart", weights=no_bias)],
     "lone-relus": [spoilt("lone_input", weights=lambda k, b: (-k, b))],
+    "equal-layers": [spoilt("many", inputs=("many_part0", "lone"))],
 }  # fmt: skip
 
 

@@ -33,7 +33,8 @@ class Course:
 
     kl: mean KL to the float model on the held-out photos, in nats, at the start and after each
     epoch, the last of which may have been cut short. loss: mean over the steps of each epoch.
-    stopped: what ended it, `epochs`, `patience` or `budget`; empty while it goes on.
+    stopped: what ended it, `epochs`, `patience`, `budget` or `not finite`, answers that were no
+    numbers; empty while it goes on.
     """
 
     kl: list[float] = field(default_factory=list)
@@ -44,8 +45,7 @@ class Course:
     @property
     def best(self) -> int:
         """The first epoch of the lowest KL; 0 where none was better than the start."""
-        finite = [math.inf if math.isnan(kl) else kl for kl in self.kl]
-        return finite.index(min(finite))
+        return self.kl.index(min(self.kl))
 
     def why_stop(self, epochs: int) -> str:
         """What ends it now, after a whole epoch; empty where nothing does."""
@@ -120,6 +120,9 @@ def distil(
                 step_done()
             if losses:
                 now, evaluation = timed_kl()
+                if not math.isfinite(now):
+                    course.stopped = "not finite"
+                    break
                 course.kl.append(now)
                 course.loss.append(float(np.mean(losses)))
                 if course.best == len(course.kl) - 1:

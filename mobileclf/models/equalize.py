@@ -58,6 +58,8 @@ def equalize(graph: Graph, peaks: Mapping[str, Numbers]) -> Equalized:
     for members in {id(group): group for group in tied.values()}.values():
         makers = [node for node in members if node.kind in KERNELS]
         reason = _why_not(graph, tied, members)
+        if len({shapes[node.name][-1] for node in members}) > 1:
+            reason = "a sum that stretches channels"
         if reason is not None:
             kept[reason] += len(makers)
         elif makers and (each := [shares[n] for n in _rounded(graph, members) if n in shares]):

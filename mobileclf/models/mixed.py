@@ -167,7 +167,7 @@ class _Gate:
         }
 
     def passed(self, measured: Record) -> bool:
-        return bool(measured["changed"] <= self.most)
+        return bool(measured["changed"] <= self.most and np.isfinite(measured["kl"]))
 
 
 class _PartlyRounded:

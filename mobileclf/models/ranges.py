@@ -100,7 +100,11 @@ def widest(graph: Graph, aware: Any, observed: Mapping[str, Observed]) -> dict[s
 def set_ranges(graph: Graph, aware: Any, ranges: Mapping[str, Range]) -> None:
     """Give every quantizer its range. ranges: of activations, by the names of `group_of`."""
     group = group_of(graph)
-    ranges = with_fixed(graph, ranges)
+    # A layer whose output is 0 on every photo still needs a range that is not empty.
+    ranges = {
+        name: (low, high if high - low >= SMALLEST else low + 1.0)
+        for name, (low, high) in with_fixed(graph, ranges).items()
+    }
     quantizers = quantizers_of(aware)
     for quantizer in quantizers:
         if quantizer.place == "mask":
@@ -110,8 +114,7 @@ def set_ranges(graph: Graph, aware: Any, ranges: Mapping[str, Range]) -> None:
         else:
             continue
         quantizer.low.assign(low)
-        # A layer whose output is 0 on every photo still needs a range that is not empty.
-        quantizer.high.assign(max(high, low + SMALLEST))
+        quantizer.high.assign(high)
     set_kernel_ranges(quantizers)
     least = least_kernel_ranges(graph, ranges)
     for quantizer in quantizers:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
+from mobileclf.errors import ProofError
 from mobileclf.records import Record
 
 from . import gptq, qat, ranges
@@ -30,6 +31,9 @@ from .patches import patches, positions_of
 BATCH = 16
 # Positions that a layer is looked at: enough for its Hessian, few enough for minutes.
 LEAST_POSITIONS = 16_384
+# Inputs that are rounded together. More, as of a dense layer behind a Flatten, would take memory
+# with the square of their number and time with its cube; they are rounded part by part.
+MOST_INPUTS = 4096
 OF_DEPTHWISE = 4096  # each channel's Hessian is as small as its kernel
 IN_MEMORY = 1_500_000_000  # bytes of activations; what is more lies in a file
 LARGEST_HALF = 30_000.0  # activations up to here are kept in half precision
@@ -46,10 +50,19 @@ class Reconstructed:
 
 
 def reconstruct(
-    graph: Graph, photos: NDArray[np.uint8], *, seed: int = 0, in_float: Collection[str] = ()
+    graph: Graph,
+    photos: NDArray[np.uint8],
+    *,
+    seed: int = 0,
+    in_float: Collection[str] = (),
+    scratch: Path | None = None,
 ) -> Reconstructed:
     """Of a folded graph of which `qat.unsupported` finds nothing. photos: uint8 (n, h, w, c).
-    in_float: as of `qat.quantized`; these layers keep their numbers."""
+
+    in_float: as of `qat.quantized`; these layers keep their numbers. scratch: a folder for what
+    does not fit in memory, by default the system's. Raises ProofError where a layer's numbers are
+    not finite.
+    """
     first = qat.quantized(graph)
     observed = ranges.observe(first, photos)
     given = {q.key: q.layer for q in qat.quantizers_of(first) if q.place in ("after", "output")}
@@ -64,7 +77,9 @@ def reconstruct(
         qat.copy_numbers(in_int8, aware)
     # A difference that int8 is too coarse for half precision may be too coarse for, too.
     largest_half = 0.0 if in_float else LARGEST_HALF
-    _pass(equal.graph, aware, photos, np.random.default_rng(seed), largest_half)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        kept = _Activations(folder=Path(folder), largest_half=largest_half)
+        _pass(equal.graph, aware, photos, kept, np.random.default_rng(seed))
     scaled = [name for name in equal.scales if graph[name].kind in KERNELS]
     return Reconstructed(
         aware=aware,
@@ -82,44 +97,44 @@ def _pass(
     graph: Graph,
     aware: Any,
     photos: NDArray[np.uint8],
+    kept: _Activations,
     random: np.random.Generator,
-    largest_half: float,
 ) -> None:
-    """Round every kernel and mend every bias of `aware`, from the input to the output.
-
-    largest_half: activations below it are kept in half precision.
-    """
+    """Round every kernel and mend every bias of `aware`, from the input to the output."""
     import tf_keras
 
     float_model = build(tf_keras, graph)
     variables = {q.layer: q for q in qat.quantizers_of(aware) if q.place == "kernel"}
     left = Counter(name for node in graph.nodes for name in node.inputs)
-    with tempfile.TemporaryDirectory() as folder:
-        kept = _Activations(folder=Path(folder), largest_half=largest_half)
-        kept.put(graph.nodes[0].name, (photos, photos))
-        steps = [node for node in graph.nodes if node.kind != INPUT]
-        for node in progress.track(steps, "reconstruct", len(steps)):
-            if node.name in variables:
-                quantizer = variables[node.name]
-                step = quantizer.high.numpy().astype(np.float64) / LARGEST_WEIGHT
-                kernel, bias = _reconstruct_layer(
-                    node, relu_of(graph, node), kept.of(node.inputs[0]), step, random
-                )
-                quantizer.kernel.assign(kernel)
-                layer = aware.get_layer(qat.PREFIX + node.name).layer
-                layer.bias.assign(qat.not_uniform(bias.astype(np.float32)))
-            layers = float_model.get_layer(node.name), aware.get_layer(qat.PREFIX + node.name)
-            kept.put(
-                node.name,
-                tuple(
-                    kept.run(layer, [kept.of(name)[i] for name in node.inputs], f"{node.name}.{i}")
-                    for i, layer in enumerate(layers)
-                ),
+    kept.put(graph.nodes[0].name, (photos, photos))
+    steps = [node for node in graph.nodes if node.kind != INPUT]
+    for node in progress.track(steps, "reconstruct", len(steps)):
+        if node.name in variables:
+            quantizer = variables[node.name]
+            step = quantizer.high.numpy().astype(np.float64) / LARGEST_WEIGHT
+            kernel, bias = _reconstruct_layer(
+                node, relu_of(graph, node), kept.of(node.inputs[0]), step, random
             )
-            for name in set(node.inputs):
-                left[name] -= node.inputs.count(name)
-                if not left[name]:
-                    kept.drop(name)
+            if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+                raise ProofError(
+                    f"quantize: layer {node.name}: wanted finite numbers for int8, found others; "
+                    "its inputs on the calibration photos may not be finite"
+                )
+            quantizer.kernel.assign(kernel)
+            layer = aware.get_layer(qat.PREFIX + node.name).layer
+            layer.bias.assign(qat.not_uniform(bias.astype(np.float32)))
+        layers = float_model.get_layer(node.name), aware.get_layer(qat.PREFIX + node.name)
+        kept.put(
+            node.name,
+            tuple(
+                kept.run(layer, [kept.of(name)[i] for name in node.inputs], f"{node.name}.{i}")
+                for i, layer in enumerate(layers)
+            ),
+        )
+        for name in set(node.inputs):
+            left[name] -= node.inputs.count(name)
+            if not left[name]:
+                kept.drop(name)
 
 
 def _reconstruct_layer(
@@ -140,19 +155,31 @@ def _reconstruct_layer(
     in_float, rounded = (
         patches(node, x, at).reshape(len(at.photo), len(flat), -1) for x in inputs
     )  # of a depthwise layer the last axis is its channels, else of length 1
-    by_channel = rounded.transpose(2, 1, 0)
-    hessian = (by_channel @ by_channel.transpose(0, 2, 1)).astype(np.float64)
     step = np.broadcast_to(step, bias.shape)
     if depthwise:
-        new = gptq.rounded_each(flat.T, hessian, step).T
+        by_channel = rounded.transpose(2, 1, 0)
+        hessians = (by_channel @ by_channel.transpose(0, 2, 1)).astype(np.float64)
+        new = gptq.rounded_each(flat.T, hessians, step).T
     else:
-        damping = gptq.DAMPING if len(at.photo) >= len(flat) else gptq.OF_FEW
-        new = gptq.rounded(flat, hessian[0], step, damping=damping)
+        new = np.concatenate(
+            [
+                _rounded(flat[i : i + MOST_INPUTS], rounded[:, i : i + MOST_INPUTS, 0], step)
+                for i in range(0, len(flat), MOST_INPUTS)
+            ]
+        )
     error = _bias_error(
         _sums(in_float, flat, bias), _sums(rounded, new, bias), at.photo, relu,
         node.config["activation"],
     )  # fmt: skip
     return new.reshape(kernel.shape), bias + error
+
+
+def _rounded(
+    kernel: NDArray[np.float64], seen: NDArray[np.float32], step: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """A kernel (inputs, outputs) on the grid, for inputs seen (positions, inputs)."""
+    damping = gptq.DAMPING if len(seen) >= len(kernel) else gptq.OF_FEW
+    return gptq.rounded(kernel, (seen.T @ seen).astype(np.float64), step, damping=damping)
 
 
 def _sums(
@@ -229,8 +256,18 @@ class _Activations:
                 out = self._empty(
                     (count, *values.shape[1:]), np.float16 if half else np.float32, name
                 )
+            elif out.dtype == np.float16 and np.abs(values).max(initial=0) >= self._largest_half:
+                out = self._wider(out, name)
             out[i : i + BATCH] = values
         assert out is not None
+        return out
+
+    def _wider(self, half: NDArray[Any], name: str) -> NDArray[Any]:
+        """The same in single precision: a later photo has values that half may not hold."""
+        out = self._empty(half.shape, np.float32, f"{name}.wider")
+        out[:] = half
+        if isinstance(half, np.memmap):
+            Path(str(half.filename)).unlink()
         return out
 
     def _empty(self, shape: tuple[int, ...], dtype: Any, name: str) -> NDArray[Any]:

@@ -54,7 +54,7 @@ REWRITES = (
     ),
     Rewrite(
         name="biases",
-        what="a convolution without a bias gets one of 0",
+        what="a convolution or dense layer without a bias gets one of 0",
         apply=rules.biases,
         required=True,
     ),
@@ -118,6 +118,12 @@ REWRITES = (
         what="a ReLU that is computed in one with no other layer is one of a 1x1 depthwise "
         "convolution",
         apply=pools.lone_relus,
+    ),
+    Rewrite(
+        name="equal-layers",
+        what="equal layers that read the same are one",
+        apply=rules.equal_layers,
+        required=True,  # TFLite's converter makes them one, and their ranges may differ
     ),
 )
 OPTIONAL = tuple(rewrite.name for rewrite in REWRITES if not rewrite.required)

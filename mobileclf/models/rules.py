@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 
 from .graph import Graph, Node
-from .maps import CONVOLUTIONS, LINEAR, bias_of, rescaling
-from .walk import Shapes, expanded
+from .maps import LINEAR, bias_of, rescaling
+from .walk import Shapes, expanded, reading
 
 MERGES = ("Add", "Multiply", "Maximum", "Minimum")
 # What TFLite computes as part of a convolution, or with a fixed grid after a dense layer.
@@ -49,6 +50,25 @@ def activations_apart(graph: Graph) -> Graph:
 def clips_at_six(graph: Graph) -> Graph:
     """A ReLU that ends at another value than 6 as one that ends at 6, scaled before and after."""
     return expanded(graph, _to_six)
+
+
+def equal_layers(graph: Graph) -> Graph:
+    """Of layers of one kind, setting and number that read the same, the first alone; the last
+    layer of all stays."""
+    first: dict[object, str] = {}
+    renamed: dict[str, str] = {}
+    kept = []
+    for old in graph.nodes:
+        node = reading(old, renamed)
+        numbers = tuple((weights.shape, weights.tobytes()) for weights in node.weights)
+        settings = json.dumps(dict(node.config), sort_keys=True)
+        key = (node.kind, settings, node.inputs, numbers)
+        if key in first and old is not graph.nodes[-1]:
+            renamed[node.name] = first[key]
+        else:
+            first[key] = node.name
+            kept.append(node)
+    return Graph(nodes=tuple(kept))
 
 
 def _identity(node: Node, shapes: Shapes) -> list[Node]:
@@ -108,7 +128,7 @@ def _dense_on_map(node: Node, shapes: Shapes) -> list[Node]:
 
 
 def _with_bias(node: Node, shapes: Shapes) -> list[Node]:
-    if node.kind not in CONVOLUTIONS or node.config["use_bias"]:
+    if node.kind not in LINEAR or node.config["use_bias"]:
         return [node]
     config = {**node.config, "use_bias": True}
     return [replace(node, config=config, weights=(node.weights[0], bias_of(node)))]
