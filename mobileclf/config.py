@@ -38,6 +38,14 @@ UNTRAINED = ("small_cnn", "plain_cnn")  # no ImageNet weights exist for these
 CLASS_WEIGHTS = ("none", "balanced")
 IO_TYPES = ("uint8", "int8", "float32")
 NUMBERS_TOO = ("epochs", "head")  # texts that are often one whole number
+KINDS = {
+    "Path": "a path as text",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
+EXAMPLES = {"budget": "30s", "without": "average-pools,lone-relus"}  # texts that look otherwise
 SAMPLE_NAME = "sample"
 SAMPLE_HARMFUL = "NotEdible"
 
@@ -119,6 +127,11 @@ class Settings:
             rewrites_of(self.without)
         if self.budget is not None:
             seconds_of(self.budget)
+            if self.fine_tune_epochs == 0:
+                raise UsageError(
+                    "--fine-tune-epochs 0: wanted at least one epoch with --budget; leave out one "
+                    "of the two"
+                )
         _within("train_share", self.train_share, 0.1, 0.95)
         if self.channels not in (None, 1, 3):
             raise UsageError(f"--channels {self.channels}: wanted 3 (colour) or 1 (grey)")
@@ -207,7 +220,8 @@ def _checked(name: str, value: object, where: str) -> Any:
     types: dict[str, type] = {"str": str, "int": int, "bool": bool}
     if kind in types and type(value) is types[kind]:
         return value
-    raise UsageError(f"{where}: {name} wants {kind.lower()}, found {value!r}")
+    such = f' such as "{EXAMPLES[name]}"' if name in EXAMPLES else ""
+    raise UsageError(f"{where}: {name} wants {KINDS[kind]}{such}, found {value!r}")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -65,11 +65,12 @@ def settings_for(
     For any but `export` what a run was made with stands in for the defaults, so that `train
     --name x` goes on with the photos that `dataset SOURCE --name x` was given. Raises UsageError
     also where a command that only goes on finds no run and no data: a mistyped name must not
-    begin one on the drawn sample.
+    begin one on the drawn sample, nor an `export` without data turn a run of photos into it.
     """
     settings = make_settings(options, config=config)
     path = settings.run_folder / CONFIG_RECORD
     if command == "export":
+        _check_not_the_sample(settings, path)
         return settings
     if not path.exists():
         if command not in BEGIN and settings.data is None:
@@ -83,6 +84,17 @@ def settings_for(
     base = {**remembered, "run": settings.run_folder}
     base.pop("cluster", None)
     return make_settings(options, config=config, base=base)
+
+
+def _check_not_the_sample(settings: Settings, remembered: Path) -> None:
+    """Raises UsageError where no data are given for a run that was made from some."""
+    if settings.data is not None or not remembered.exists():
+        return
+    data = read_json(remembered).get("data")
+    if data is not None:
+        raise UsageError(
+            f"export: {settings.run_folder} was made from {data}; give --data, or another --name"
+        )
 
 
 def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> Record:
@@ -281,7 +293,7 @@ def _say_plan(settings: Settings, names: tuple[str, ...]) -> Record | None:
             inputs = _inputs(stage(name), settings)
             first = first or inputs
             todo = inputs is None or not is_current(stage(name), settings, inputs)
-        expected = last[name] / 60 if name in last else _minutes(settings, name, photos)
+        expected = _expected(settings, name, photos, last)
         minutes += expected if todo else 0
         if todo:  # of the others their turn will say that they are up to date
             lines.append(f"  {name:<10} {_about(expected)}")
@@ -313,6 +325,34 @@ def _count_photos(settings: Settings) -> int:
         return 1000  # a CSV alone, or what the dataset stage will say is wrong
 
 
+def _expected(settings: Settings, name: str, photos: int, last: Mapping[str, float]) -> float:
+    """Minutes that a stage will take, by the seconds that it took last time, where there was one.
+
+    Of quantize the budget of now stands in for the one that was in that time.
+    """
+    guess = _minutes(settings, name, photos)
+    if name not in last:
+        return guess
+    expected = last[name] / 60
+    if name == "quantize":
+        before = _budget_spent(settings.run_folder / stage(name).record)
+        expected += _budget(settings.budget) - before
+        if before:  # it may have ended early, and need not again
+            expected = max(expected, guess)
+    return expected
+
+
+def _budget_spent(path: Path) -> float:
+    """Minutes of the budget of a distillation in a record of quantize, 0 where there was none."""
+    record = read_json(path) if path.exists() else {}
+    return _budget(record["inputs"]["settings"].get("budget")) if record.get("distillation") else 0
+
+
+def _budget(text: str | None) -> float:
+    """Minutes."""
+    return seconds_of(text) / 60 if text else 0.0
+
+
 def _minutes(settings: Settings, name: str, photos: int) -> float:
     """A rough estimate for a stage that has not run yet."""
     # Of a model that is given the size is not known before it is read: the largest stands for it.
@@ -329,7 +369,7 @@ def _minutes(settings: Settings, name: str, photos: int) -> float:
         passes = settings.train_share * views + 0.2
     if name == "quantize":
         once *= min(1.0, settings.calibration_photos / max(photos, 1))
-        besides += seconds_of(settings.budget) / 60 if settings.budget else 0.0
+        besides += _budget(settings.budget)
     return passes * once + besides
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from .errors import UsageError
 
 OUTPUTS = ("softmax", "sigmoid")
 HIDDEN_UNITS = 64
 UNITS = {"s": 1, "m": 60, "h": 3600}  # of a time, in seconds
+LONGEST = 168  # hours, which is 7 days
 # Largest value and unit of each augmentation; 0: it takes none.
 AUGMENTATIONS = {
     "flip": (0.0, ""),
@@ -78,22 +80,32 @@ def names_of(text: str) -> tuple[str, ...]:
 
 
 def rewrites_of(text: str | None) -> tuple[str, ...]:
-    """The names in `lone-relus,average-pools`; none of None. Raises UsageError for one that no
-    rewrite has, or that int8 cannot do without."""
-    if text is None:
+    """The names in `lone-relus,average-pools`; none of None and of an empty text. Raises
+    UsageError for one that no rewrite has, or that int8 cannot do without."""
+    listed = (text or "").rstrip(", ")
+    if not listed:
         return ()
     from .models import rewrites  # which needs numpy
 
-    names = tuple(word.strip() for word in text.split(","))
+    names = tuple(word.strip() for word in listed.split(","))
+    for name in names:
+        near = get_close_matches(name.lower().replace("_", "-"), rewrites.OPTIONAL, 1)
+        if near and name not in {rewrite.name for rewrite in rewrites.REWRITES}:
+            raise UsageError(f"--without {name!r}: no such rewrite; did you mean {near[0]}?")
     rewrites.check(names)
     return names
 
 
 def seconds_of(text: str) -> float:
     """`90s`, `20m` or `1h`. Raises UsageError."""
-    number, unit = text.strip()[:-1], text.strip()[-1:]
-    if unit not in UNITS or not (number.isascii() and number.isdigit() and int(number)):
-        raise UsageError(f"--budget {text!r}: wanted seconds, minutes or hours as 90s, 20m or 1h")
+    number, unit = text.strip()[:-1].lstrip("0"), text.strip()[-1:]
+    if unit not in UNITS or not (number.isascii() and number.isdigit()):
+        raise UsageError(
+            f"--budget {text!r}: wanted a whole number above 0 and one unit: 90s, 20m or 1h"
+        )
+    # More digits than any that is let pass: int() has a limit of its own.
+    if len(number) > 6 or int(number) * UNITS[unit] > LONGEST * UNITS["h"]:
+        raise UsageError(f"--budget: wanted at most {LONGEST}h, which is 7 days")
     return float(int(number) * UNITS[unit])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from mobileclf.config import OPTIONS, Settings, as_record, make_settings, read_config, resolve
 from mobileclf.errors import UsageError
+from mobileclf.spelling import rewrites_of
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +60,7 @@ def test_unknown_keys_and_wrong_types_are_refused(text: str) -> None:
         {"calibration_photos": 127},
         {"without": "folding"},
         {"without": "biases"},
-        {"without": ""},
+        {"without": "average-pools,,lone-relus"},
         {"budget": "20"},
         {"budget": "m"},
         {"budget": "0s"},
@@ -75,6 +77,44 @@ def test_unknown_keys_and_wrong_types_are_refused(text: str) -> None:
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         make_settings(wrong)
+
+
+def test_nothing_is_left_out_by_no_name() -> None:
+    assert rewrites_of("average-pools, ") == rewrites_of("average-pools") == ("average-pools",)
+    assert rewrites_of("") == rewrites_of(" ,") == rewrites_of(None) == ()
+    assert make_settings({"without": ""}).without == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("batch_norms", "no such rewrite; did you mean batch-norms?"),
+        ("Average-Pools", "no such rewrite; did you mean average-pools?"),
+        ("biases", "without it there is no int8"),
+        ("colours", "there is no such rewrite"),
+    ],
+)
+def test_a_near_name_of_a_rewrite_is_hinted(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"--without '{name}': {re.escape(said)}"):
+        rewrites_of(f"lone-relus,{name}")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("budget = 30", 'budget wants text such as "30s", found 30'),
+        ('without = ["biases"]', 'without wants text such as "average-pools,lone-relus", found ['),
+        ("name = 3", "name wants text, found 3"),
+        ("seed = 1.5", "seed wants a whole number, found 1.5"),
+        ("dropout = true", "dropout wants a number, found True"),
+        ("fp16 = 1", "fp16 wants true or false, found 1"),
+        ("data = 1", "data wants a path as text, found 1"),
+    ],
+)
+def test_what_a_key_wants_is_said_in_words(text: str, wanted: str) -> None:
+    Path("c.toml").write_text(text)
+    with pytest.raises(UsageError, match=re.escape(wanted)):
+        read_config(Path("c.toml"))
 
 
 def test_the_sample_and_photos_have_their_own_defaults() -> None:

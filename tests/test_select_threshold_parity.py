@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mobileclf.config import Settings
 from mobileclf.errors import DataError, ProofError, UsageError
 from mobileclf.records import read_csv, sha256_file, write_csv, write_json
+from mobileclf.report import stages
 from mobileclf.run import bring_up_to_date
 from mobileclf.scores import HELD_BACK, score_file
 from mobileclf.stages import parity, select, threshold
@@ -178,6 +181,71 @@ def test_select_wants_a_candidate(run):
     run.scores = {key: values for key, values in run.scores.items() if key[0] == "float"}
     with pytest.raises(DataError, match="found none"):
         bring_up_to_date(select.STAGE, run.write())
+
+
+def printed(shown, width=80) -> str:
+    with (console := Console(width=width, file=io.StringIO())).capture() as seen:
+        console.print(shown)
+    return seen.get()
+
+
+def cells(shown) -> list[list[str]]:
+    """The rows of tables as they are printed, each cell without what is around it."""
+    lines = printed(shown).splitlines()
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+
+
+def test_the_table_of_candidates_fits_a_screen():
+    names = ("stock", "calibrated", "reconstructed", "distilled", "mixed")
+    candidates = [
+        {"candidate": name, "accuracy": 0.1234567, "changed": 1234, "agreement": 0.0123456,
+         "kl": 1.2345678e-05, "largest_change": 0.00123456}
+        for name in names
+    ]  # fmt: skip
+    record = {
+        "part": "validation", "n": 12345, "selected": "reconstructed", "float_layers": ["head"],
+        "candidates": candidates,
+    }  # fmt: skip
+    rows = cells(stages._select(record))
+    assert [row[:3] for row in rows] == [
+        [name, "yes" if name == "reconstructed" else "", "1.2 %"] for name in names
+    ]
+    assert all(row[-1] == "12.3 %" for row in rows)
+
+
+def quantized(**known):
+    return {
+        "checks": [], "candidates": [], "reason": None, "distillation": None, "mixed": None,
+        **known,
+    }  # fmt: skip
+
+
+def test_the_table_of_quantize_says_what_was_made_and_whose_gate_it_was():
+    gate = {"gate": {"photos": 128, "agreement": 0.95}, "int8": {"agreement": 0.90625},
+            "mixed": {"agreement": 0.96875}, "passed": False, "float_layers": ["stem"]}  # fmt: skip
+    made = ["calibrated", "reconstructed", "distilled", "mixed"]
+    rows = cells(stages._quantize(quantized(candidates=made, mixed=gate)))
+    assert ["made", ", ".join(made)] in rows
+    assert ["same answers, wanted", "95.0 %"] in rows
+    assert ["same answers, distilled", "90.6 %"] in rows
+    assert ["same answers, mixed", "96.9 %"] in rows
+    made, gate = made[:2], {**gate, "mixed": None, "float_layers": []}
+    rows = cells(stages._quantize(quantized(candidates=made, mixed=gate)))
+    assert ["same answers, reconstructed", "90.6 %"] in rows
+    assert ["kept in float", "nothing would do"] in rows
+
+
+def test_the_table_of_quantize_says_why_there_is_none():
+    rows = cells(stages._quantize(quantized(reason="odd: a ReLU with a slope")))
+    assert ["made", "none"] in rows and ["why", "odd: a ReLU with a slope"] in rows
+
+
+def test_a_distillation_of_no_step_is_not_one_that_came_no_nearer():
+    course = {"steps": 0, "stopped": "budget", "best_epoch": 0, "kl": [0.5]}
+    rows = cells(stages._quantize(quantized(distillation=course)))
+    assert ["best epoch", "none: no time for a first step"] in rows
+    rows = cells(stages._quantize(quantized(distillation={**course, "steps": 1})))
+    assert ["best epoch", "none: the start is nearer to float"] in rows
 
 
 def chosen(run, **settings):

@@ -108,27 +108,43 @@ def _given(record: Record) -> Table:
 
 def _quantize(record: Record) -> Group:
     rows = [(c["what"], c["largest_difference"], c["bound"]) for c in record["checks"]]
-    shown = [table("equal functions", ("check", "largest difference", "bound"), rows)]
+    made = {"made": ", ".join(record["candidates"]) or "none"}
+    if record["reason"]:
+        made["why"] = record["reason"]
+    shown = [
+        table("equal functions", ("check", "largest difference", "bound"), rows),
+        facts("int8 candidates", made),
+    ]
     if course := record["distillation"]:
         found = {
             "steps": course["steps"],
             "ended by": course["stopped"],
-            "best epoch": course["best_epoch"] or "none: the start is nearer to float",
+            "best epoch": course["best_epoch"] or f"none: {_why_no_epoch(course)}",
             "KL on validation at the start": course["kl"][0],
             "of the best epoch": course["kl"][course["best_epoch"]],
         }
         shown.append(facts("distillation", found))
     if mixed := record["mixed"]:
-        shown.append(facts("gate on validation", _gate(mixed)))
+        shown.append(facts("gate on validation", _gate(mixed, record["candidates"])))
     return Group(*shown)
 
 
-def _gate(mixed: Record) -> Record:
+def _why_no_epoch(course: Record) -> str:
+    if course["steps"]:
+        return "the start is nearer to float"
+    return "no time for a first step"
+
+
+def _gate(mixed: Record, candidates: Sequence[str]) -> Record:
+    """What the last candidate that is int8 throughout was held to, and the mixed one after it."""
+    whole = [name for name in candidates if name != "mixed"]
     found = {
         "photos": mixed["gate"]["photos"],
-        "same answers, wanted": mixed["gate"]["agreement"],
-        "of the last int8 candidate": mixed["int8"]["agreement"],
+        "same answers, wanted": percent(mixed["gate"]["agreement"]),
+        f"same answers, {whole[-1]}": percent(mixed["int8"]["agreement"]),
     }
+    if mixed["mixed"]:
+        found["same answers, mixed"] = percent(mixed["mixed"]["agreement"])
     if not mixed["passed"]:
         found["kept in float"] = ", ".join(mixed["float_layers"]) or "nothing would do"
     return found
@@ -212,18 +228,16 @@ def _confusion(reference: Record, found: Record, name: str) -> list[Table]:
 
 
 def _select(record: Record) -> Table:
-    keys = ("agreement", "changed", "kl", "largest_change", "accuracy")
-    rows: list[tuple[Any, ...]] = [
-        (
-            c["candidate"] + (" (ships)" if c["candidate"] == record["selected"] else ""),
-            *(c.get(key) for key in keys),
-        )
+    rows = [
+        (c["candidate"], "yes" if c["candidate"] == record["selected"] else "",
+         percent(c["agreement"]), c["changed"], c["kl"], c["largest_change"],
+         percent(c["accuracy"]))
         for c in record["candidates"]
-    ]
+    ]  # fmt: skip
     title = f"int8 candidates on {record['part']}, {record['n']} photos"
     if record["float_layers"]:
         title += f"; in float in what ships: {', '.join(record['float_layers'])}"
-    columns = ("candidate", "same answers", "changed", "KL", "largest change", "accuracy")
+    columns = ("candidate", "ships", "same", "changed", "KL", "largest", "accuracy")
     return table(title, columns, rows)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from mobileclf.wording import counted
 REWRITE_BOUND = 1e-4
 CHECKED_PHOTOS = 32
 DISTIL_BATCH = 16
+CANDIDATES = ("calibrated", "reconstructed", "distilled", "mixed")
 DISTIL_STATE = "distil_state.npz"  # of a distillation that was interrupted
 
 
@@ -46,6 +48,7 @@ def work(folder: Path, settings: Settings) -> Record:
     """
     if from_tflite.is_given(folder):
         return _body([], reason="a .tflite that was given is not quantized here")
+    _clear(folder)
     models = deploy.deployable(folder, rewrites_of(settings.without))
     _, checked = load_part(folder, settings, "validation", most=CHECKED_PHOTOS)
     checks = proofs.prove(models, checked)
@@ -72,7 +75,7 @@ def work(folder: Path, settings: Settings) -> Record:
         fake_quantizers=len(qat.quantizers_of(aware)),
         candidates=["calibrated", "reconstructed"],
     )
-    made = reconstruct(models.graph, photos, seed=settings.seed)
+    made = reconstruct(models.graph, photos, seed=settings.seed, scratch=folder)
     checks.append(_prove_equalized(models, made.graph, checked))
     body["reconstruction"] = made.report
     outputs += [_save(made.aware, folder, "reconstructed")]
@@ -85,13 +88,17 @@ def work(folder: Path, settings: Settings) -> Record:
             outputs += [_save(made.aware, folder, "distilled")]
             outputs += _save_graph(made.graph, folder, "distilled")
         else:
-            progress.say("no candidate distilled: no epoch came nearer to float than the start")
+            progress.say(f"no candidate distilled: {_why_not_distilled(course, settings)}")
     _, held_out = load_part(folder, settings, "validation", most=PHOTOS)
     partly = mixed(
         made.graph,
         made.aware,
         held_out,
-        lambda layers: reconstruct(models.graph, photos, seed=settings.seed, in_float=layers).aware,
+        lambda layers: (
+            reconstruct(
+                models.graph, photos, seed=settings.seed, in_float=layers, scratch=folder
+            ).aware
+        ),
     )
     body["mixed"] = partly.report
     if line := summary(partly.report):
@@ -103,6 +110,13 @@ def work(folder: Path, settings: Settings) -> Record:
     body["outputs"] = outputs
     (folder / DISTIL_STATE).unlink(missing_ok=True)
     return body
+
+
+def _clear(folder: Path) -> None:
+    """Take away what an earlier time made, so that nothing is taken for a candidate of this one."""
+    for candidate in CANDIDATES:
+        (folder / f"{candidate}.npz").unlink(missing_ok=True)
+        shutil.rmtree(folder / f"{candidate}_graph", ignore_errors=True)
 
 
 def _why_none(graph: Graph) -> str | None:
@@ -147,21 +161,31 @@ def _distil(folder: Path, settings: Settings, models: deploy.Deployable, aware: 
     judged on the validation photos."""
     _, photos = load_part(folder, settings, "train")
     _, held_out = load_part(folder, settings, "validation")
-    steps = -(-2 * len(photos) // DISTIL_BATCH)
-    with progress.bar("distil", steps * settings.fine_tune_epochs) as shown:
-        task = shown.task_ids[0]
+    budget = seconds_of(str(settings.budget))
+    # Of seconds: how many steps there will be is not known.
+    with progress.bar("distil", int(budget)) as shown:
+        task, began = shown.task_ids[0], time.monotonic()
+
+        def spent() -> float:
+            return min(budget, time.monotonic() - began)
 
         def epoch_done(course: Course) -> None:
-            done = len(course.kl) - 1
             kl = f"KL {course.kl[0]:.5f} to {course.kl[-1]:.5f}"
-            shown.update(task, description=f"distil, epoch {done}, {kl}", completed=steps * done)
+            about = f"distil, epoch {len(course.kl) - 1}, {kl}"
+            shown.update(task, description=about, completed=spent())
 
         return distil(
             aware, models.folded, photos, held_out, epochs=settings.fine_tune_epochs,
             rate=settings.fine_tune_rate, batch=DISTIL_BATCH, seed=settings.seed,
-            budget=seconds_of(str(settings.budget)), state=folder / DISTIL_STATE,
-            step_done=lambda: shown.advance(task), epoch_done=epoch_done,
+            budget=budget, state=folder / DISTIL_STATE,
+            step_done=lambda: shown.update(task, completed=spent()), epoch_done=epoch_done,
         )  # fmt: skip
+
+
+def _why_not_distilled(course: Course, settings: Settings) -> str:
+    if course.steps:
+        return "no epoch came nearer to float than the start"
+    return f"the budget was over before the first step; give more than --budget {settings.budget}"
 
 
 def _save(aware: Any, folder: Path, candidate: str) -> str:
@@ -197,7 +221,14 @@ STAGE = Stage(
         "seed",
         "without",
     ),
-    packages=("tensorflow", "tf-keras", "tensorflow-model-optimization", "pillow"),
+    packages=(
+        "numpy",  # whose LAPACK makes the kernels
+        "tensorflow",
+        "keras",
+        "tf-keras",
+        "tensorflow-model-optimization",
+        "pillow",
+    ),
     work=work,
     schema=4,
 )
