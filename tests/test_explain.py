@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from mobileclf.cli import app
@@ -23,9 +24,10 @@ from mobileclf.layers import explain as module
 from mobileclf.layers import noise, reading
 from mobileclf.layers.explain import compare, explain
 from mobileclf.layers.match import activations_apart
-from mobileclf.models import backbones, keras_file, qat, ranges, rewrites
+from mobileclf.models import backbones, deploy, keras_file, qat, ranges, rewrites
 from mobileclf.models import graph as graphs
 from mobileclf.models.graph import Graph
+from mobileclf.records import sha256_file
 from mobileclf.report import layers as report
 from mobileclf.tflite import convert
 from mobileclf.tflite.graph import read
@@ -80,10 +82,17 @@ def run(tmp_path_factory) -> Path:
         "config": {"name": "explained", "data": str(folder / "photos")},
         "dataset": {"labels": labels, "kept": None, "harmful": None, "form": "class-folders"},
         "train": {"input": spec, "model": "model.keras"},
-        "convert": {"candidates": candidates, "others": others},
+        "quantize": {
+            "candidates": ["calibrated"],
+            "outputs": {},
+            "inputs": {"settings": {"without": None}},
+        },
         "selection": {"selected": "calibrated"},
     }.items():
         (made / f"{name}.json").write_text(json.dumps(record))
+    made_from = {name: sha256_file(made / name) for name in ("train.json", "quantize.json")}
+    record = {"candidates": candidates, "others": others, "inputs": {"files": made_from}}
+    (made / "convert.json").write_text(json.dumps(record))
     keras_file.save(network(), made / "model.keras")
     graph = rewrites.rewritten(flatten(network()).graph)
     folded, aware = graphs.build(tf_keras, graph), qat.quantized(graph)
@@ -101,6 +110,16 @@ def run(tmp_path_factory) -> Path:
 def explained(run) -> dict[str, Any]:
     """The report on the selected candidate."""
     return explain(run=run)
+
+
+@pytest.fixture
+def own(run, tmp_path) -> Path:
+    """A copy of the run, to change."""
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def rewrite(path: Path, **other: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | other))
 
 
 def row_of(record: dict[str, Any], layer: str) -> dict[str, Any]:
@@ -242,10 +261,15 @@ def test_noise_builds_up_and_what_rounds_nothing_is_exact(explained):
 
 
 def test_a_float_file_is_the_network_itself(run):
-    record = explain(run=run, candidate="float32", photos=2)
-    assert record["untold"] == [] and record["first_fall"] is None
-    for row in record["layers"]:
-        assert row["exact"] or row["snr_db"] > 90, row["layer"]
+    """What is measured is the file's: where nothing is rounded, nothing is lost."""
+    data = (run / "model_float32.tflite").read_bytes()
+    graph = rewrites.rewritten(flatten(network()).graph)
+    found = compare("x", graph, data, read(data))
+    grids = {layer.tensor: None for layer in found.found.layers}
+    outputs, _ = module._measured(data, found, grids, photos(2, SIDE))
+    assert not found.found.untold and len(outputs) > 10
+    for own in outputs.values():
+        assert noise.decibels(own.signal, own.noise) > 90
 
 
 def test_a_broken_kernel_is_where_it_first_falls(run, explained):
@@ -263,6 +287,7 @@ def test_a_broken_kernel_is_where_it_first_falls(run, explained):
     assert row_of(record, "block2_conv")["snr_db"] == row_of(explained, "block2_conv")["snr_db"]
     assert record["advice"][0].startswith("it first falls at block3_conv")
     assert "steps off the network's" in record["advice"][1]
+    assert record["nearest_to_a_fall"] is None
 
 
 def test_a_range_that_cuts_is_where_it_first_falls(run):
@@ -404,12 +429,10 @@ def test_a_file_of_another_training_is_refused(run):
         explain(path, run=run)
 
 
-def test_a_file_of_equalized_channels_is_held_against_those(run, tmp_path):
-    """Channels scaled between two layers: the same function, another network beside the run."""
+def add_equalized(own: Path) -> None:
+    """Channels scaled between two layers: the same function, another network and a file of it."""
     import tf_keras
 
-    own = tmp_path / "run"
-    shutil.copytree(run, own)
     graph = rewrites.rewritten(flatten(network()).graph)
     scale = np.linspace(0.05, 4, 16).astype(np.float32)
     nodes = []
@@ -421,17 +444,73 @@ def test_a_file_of_equalized_channels_is_held_against_those(run, tmp_path):
             weights = (weights[0] / scale[:, None], weights[1])
         nodes.append(graphs.Node(**{**vars(node), "weights": weights}))
     equalized = Graph(nodes=tuple(nodes))
-    (own / "model_own.tflite").write_bytes(
-        convert.post_training(graphs.build(tf_keras, equalized), "uint8", photos(PHOTOS, SIDE))
-    )
-    against_trained = explain(own / "model_own.tflite", photos=2)
     (own / "own_graph").mkdir()
     graphs.save(equalized, own / "own_graph")
-    record = explain(own / "model_own.tflite", photos=2)
+    (own.parent / "own.tflite").write_bytes(
+        convert.post_training(graphs.build(tf_keras, equalized), "uint8", photos(PHOTOS, SIDE))
+    )
+
+
+def test_a_file_of_equalized_channels_is_held_against_those_that_quantize_lists(own):
+    add_equalized(own)
+    file = own.parent / "own.tflite"
+    against_trained = explain(file, run=own, photos=2)  # the folder is there, but not listed
+    names = ("own_graph/graph.json", "own_graph/weights.npz")
+    rewrite(
+        own / "quantize.json",
+        candidates=["calibrated", "own"],
+        outputs={name: sha256_file(own / name) for name in names},
+    )
+    record = explain(file, run=own, photos=2)
     assert (against_trained["network"], record["network"]) == ("trained", "own")
     assert row_of(against_trained, "block1_conv")["snr_db"] < 10
     assert row_of(record, "block1_conv")["snr_db"] > 20
-    assert explain(run=own, photos=2)["network"] == "trained"
+    (own / names[0]).write_text("[]")
+    with pytest.raises(DataError, match="wanted what quantize left there"):
+        explain(file, run=own, photos=2)
+
+
+# Files that do not belong to the run as it is.
+
+
+@pytest.mark.parametrize("name", ["quantize", "train"])
+@pytest.mark.parametrize("as_model", [False, True])
+def test_a_file_made_before_is_refused(own, name, as_model):
+    rewrite(own / f"{name}.json", later=True)
+    found = command("--explain", *([own / "model_stock.tflite"] if as_model else ["--run", own]))
+    assert found.exit_code == 4 and found.stderr.count("\n") == 1
+    assert f"made from an earlier {name}; run `mobileclf convert --run {own}`" in found.stderr
+
+
+@pytest.mark.parametrize(("missing", "command_"), [("convert", "convert"), ("selection", "select")])
+def test_a_run_that_is_not_there_yet_says_what_to_run(own, missing, command_):
+    (own / f"{missing}.json").unlink()
+    found = command("--explain", "--run", own)
+    assert found.exit_code == 4 and f"run `mobileclf {command_} --run {own}`" in found.stderr
+
+
+def test_the_network_is_rewritten_as_quantize_did(own, monkeypatch):
+    """Not as the settings would have it now, which quantize has not seen."""
+    seen = []
+
+    def deployable(folder: Path, without: Any) -> Any:
+        seen.extend(without)
+        raise DataError("enough")
+
+    monkeypatch.setattr(deploy, "deployable", deployable)
+    name = rewrites.REWRITES[0].name
+    made = {"candidates": [], "outputs": {}, "inputs": {"settings": {"without": name}}}
+    rewrite(own / "quantize.json", **made)
+    path = own.parent / "elsewhere.tflite"
+    shutil.copy(own / "model_stock.tflite", path)
+    with pytest.raises(DataError, match="enough"):
+        explain(path, run=own)
+    assert seen == [name]
+
+
+def test_a_float_file_is_no_int8_file(run):
+    with pytest.raises(DataError, match="wanted an int8 file, found one that computes in float"):
+        explain(run / "model_float32.tflite", photos=1)
 
 
 # The command.
@@ -451,6 +530,76 @@ def test_the_command_prints_tables_and_draws(run, monkeypatch, explained):
     again = run.parent / "again.svg"
     report.draw(explained, again)
     assert again.read_bytes() == picture.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_only_an_earlier_picture_is_written_over(run, monkeypatch, explained, tmp_path, kind):
+    monkeypatch.setattr(module, "explain", lambda *_, **__: explained)
+    picture = tmp_path / f"x.{kind}"
+    for _ in range(2):
+        assert command("--explain", "--run", run, "--plot", picture).exit_code == 0
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (4, 4)).save(photo)
+    for found in (b"my notes", photo.read_bytes()):
+        picture.write_bytes(found)
+        refused = command("--explain", "--run", run, "--plot", picture)
+        assert refused.exit_code == 2 and "wanted a new name" in refused.stderr
+        assert picture.read_bytes() == found
+
+
+def test_a_run_given_as_the_model_is_told_apart(run):
+    found = command("--explain", run)
+    assert found.exit_code == 2 and found.stderr.endswith(f"give --run {run}\n")
+
+
+@pytest.mark.parametrize(("width", "whole"), [(80, False), (160, True)])
+def test_no_layer_is_broken_on_a_narrow_screen(explained, width, whole):
+    rows = [
+        row | {"inputs": [{"snr_db": 30.0}] * 4, "falls": True, "cause": "weights"}
+        for row in explained["layers"]
+    ]
+    console = Console(width=width)
+    with console.capture() as captured:
+        for made in list(report.tables(explained | {"layers": rows}, width))[:2]:
+            console.print(made)
+    lines = captured.get().split("\n")
+    first = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    assert first == 2 * [row["layer"] for row in rows]
+    head = next(line for line in lines if " layer " in line)
+    assert ("kernel" in head) == whole and "cause" in head
+
+
+def test_where_nothing_falls_the_nearest_is_named_and_nothing_advised(explained):
+    rows = [
+        row | {"falls": False, "fall_db": 4.0 if row["layer"] == "block2_conv" else -1.0}
+        for row in explained["layers"]
+    ]
+    found = reading.summary(rows, 40.0, ["mixed", "reconstructed"])
+    assert found["first_fall"] is found["largest_fall"] is None and found["falls"] == []
+    assert found["nearest_to_a_fall"] == "block2_conv" and len(found["advice"]) == 1
+    assert found["advice"][0].endswith("most at block2_conv, 4.0 dB under its inputs")
+    shown = report._summary(explained | found)
+    assert shown["nearest to a fall"] == "block2_conv" and "largest fall" not in shown
+
+
+def test_advice_names_candidates_that_the_run_has():
+    row = a_row(weights_db=20.5)
+    assert "candidate" not in reading.advice(row)
+    assert "the candidate mixed keeps" in reading.advice(row, ["mixed"])
+    assert "reconstructed" not in reading.advice(row, ["mixed"])
+
+
+def test_the_file_that_is_explained_is_no_remedy(run, monkeypatch):
+    given = []
+
+    def summary(rows: Any, most: float, candidates: Any) -> dict[str, Any]:
+        given.append(list(candidates))
+        return {}
+
+    monkeypatch.setattr(module, "summary", summary)
+    explain(run=run, candidate="stock", photos=1)
+    explain(run / "model_calibrated.tflite", photos=1)
+    assert given == [["calibrated"], ["stock"]]
 
 
 def test_the_picture_names_what_falls(explained, tmp_path):
@@ -475,7 +624,8 @@ def test_json_is_the_record(run):
     [
         (["--explain", "--run", "nowhere"], 2, "wanted a run, found none in nowhere"),
         (["--explain", "--photos", "0"], 2, "--photos 0: wanted at least 1"),
-        (["--explain", "--candidate", "best"], 2, "wanted one of stock, calibrated, float32"),
+        (["--explain", "--candidate", "best"], 2, "one of stock, calibrated\n"),
+        (["--explain", "--candidate", "float32"], 2, "wanted an int8 file"),
         (["--explain", "--plot", "layers.pdf"], 2, "ends in .png or .svg"),
         (["--explain", "--plot", "no/where.png"], 2, "wanted a place in a folder that is there"),
         (["nothing.tflite", "--explain"], 4, "there is no such file"),

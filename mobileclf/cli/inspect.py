@@ -88,9 +88,15 @@ def inspect(
 
 def _check_plot(plot: Path) -> None:
     """Raises UsageError, before the work, where no picture can be put there."""
+    from mobileclf.report.figures import is_written
     from mobileclf.report.layers import KINDS
 
     if plot.suffix not in KINDS:
         raise UsageError(f"--plot {plot}: wanted a name that ends in {' or '.join(KINDS)}")
     if plot.is_dir() or not plot.resolve().parent.is_dir():
         raise UsageError(f"--plot {plot}: wanted a place in a folder that is there")
+    if plot.is_file() and not is_written(plot):
+        raise UsageError(
+            f"--plot {plot}: wanted a new name or an earlier such picture, found another file, "
+            "which would be lost; give another name"
+        )

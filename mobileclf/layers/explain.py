@@ -19,30 +19,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import chatter, cores, progress
-from mobileclf.config import Settings, make_settings
+from mobileclf.config import Settings
 from mobileclf.errors import DataError, UsageError
 from mobileclf.importing import from_tflite
-from mobileclf.models import deploy
 from mobileclf.models import graph as graphs
 from mobileclf.models.graph import Graph
 from mobileclf.photos import load_part
-from mobileclf.pipeline import CONFIG_RECORD, settings_for
-from mobileclf.records import Record, read_json, sha256_file
+from mobileclf.records import Record
 from mobileclf.run import version_of
-from mobileclf.spelling import rewrites_of
 from mobileclf.tflite.graph import Model, Tensor, file_bytes, read
-from mobileclf.tflite.inspect import LIMITS, located
+from mobileclf.tflite.inspect import LIMITS
 from mobileclf.tflite.interpreter import Interpreter, answer, open_interpreter
 
-from . import PHOTOS
+from . import PHOTOS, files
+from .files import File
 from .match import LINEAR_PART, Layer, Match, Shapes, activations_apart, match
 from .noise import BIT, Grid, Sums, decibels, outlier, sums, together
-from .reading import cause_of, ceiling, finite, summary
+from .reading import MIXED, cause_of, ceiling, finite, summary
 from .weights import Weights, distances, read_weights
 
 PART = "validation"
 RUNTIME = "ai-edge-litert"
-GRAPHS = "_graph"  # after a candidate's name: the folder of a network of the same function
 # Decibels that half of the kernels have to reach for a file to be of a network. Rounding to 8 bits
 # leaves some 40; the kernels of another training lie under 0.
 SAME_WEIGHTS = 10.0
@@ -80,64 +77,40 @@ def explain(
     (float - int8)^2), None where there is no noise or no signal.
 
     Raises UsageError where there is no such run or candidate, DataError where the file is not of
-    the run's network or the run was made of a `.tflite`.
+    the run's network, computes in float or was made before the run's last quantize, and where the
+    run was made of a `.tflite`.
     """
     if photos < 1:
         raise UsageError(f"--photos {photos}: wanted at least 1")
     if model is not None and candidate is not None:
         raise UsageError("--candidate: wanted either MODEL or a candidate of the run, found both")
-    settings = _settings(model, {"run": run, "name": name}, config)
+    settings = files.settings_of(model, {"run": run, "name": name}, config)
     folder = settings.run_folder
-    path = located(Path(model))[0] if model is not None else _file_of(folder, candidate)
-    data = file_bytes(path)
-    with _quiet(verbose):
-        return {
-            "model": str(path),
-            "run": str(folder),
-            **_explained(path, data, folder, settings, photos),
-        }
-
-
-def _settings(
-    model: Path | str | None, given: Mapping[str, object], config: Path | None
-) -> Settings:
-    """The run's. Raises UsageError where there is none."""
-    beside = Path(model).parent if model is not None else None
-    if beside is not None and not any(given.values()) and (beside / CONFIG_RECORD).is_file():
-        given = {"run": beside}
-    folder = make_settings(given, config=config).run_folder
-    if not (folder / CONFIG_RECORD).is_file():
-        raise UsageError(
-            f"--explain: wanted a run, found none in {folder}; give --run or --name of one"
-        )
-    return settings_for(given, "inspect", config=config)
-
-
-def _file_of(folder: Path, candidate: str | None) -> Path:
-    """A candidate's file. Raises UsageError for an unknown one."""
-    made = read_json(folder / "convert.json")
-    files = {entry["candidate"]: entry["file"] for entry in made["candidates"]}
-    files |= {entry["variant"]: entry["file"] for entry in made["others"]}
-    if candidate is None:
-        candidate = str(read_json(folder / "selection.json")["selected"])
-    if candidate not in files:
-        raise UsageError(
-            f"--candidate {candidate}: wanted one of {', '.join(files)}, which {folder} has"
-        )
-    return folder / str(files[candidate])
-
-
-def _explained(path: Path, data: bytes, folder: Path, settings: Settings, photos: int) -> Record:
     if from_tflite.is_given(folder):
         raise DataError(
             f"{folder}: wanted a run with a float network, found one made of a .tflite; there is "
             "nothing to compare its layers with"
         )
-    model = read(data)
-    compared = _closest(path, data, model, networks(folder, settings), folder)
-    part, pixels = load_part(folder, settings, PART, most=photos)
+    file = files.file_of(model, candidate, folder)
+    data = file_bytes(file.path)
+    with _quiet(verbose):
+        return {
+            "model": str(file.path),
+            "run": str(folder),
+            **_explained(file, data, folder, settings, photos),
+        }
+
+
+def _explained(file: File, data: bytes, folder: Path, settings: Settings, photos: int) -> Record:
+    model, networks = read(data), files.networks(folder)
+    compared = _closest(file.path, data, model, networks.graphs, folder)
     tensors = model.subgraphs[0].tensors
     grids = {layer.tensor: _grid(tensors[layer.tensor]) for layer in compared.found.layers}
+    if not any(grids.values()):
+        raise DataError(f"{file.path}: wanted an int8 file, found one that computes in float")
+    in_float = any(grids[layer.tensor] is None for layer in compared.found.layers if layer.nodes)
+    own = {file.candidate, compared.name, MIXED if in_float else None}
+    part, pixels = load_part(folder, settings, PART, most=photos)
     measured = _measured(data, compared, grids, pixels)
     most = ceiling([decibels(own.signal, own.grid) for own in measured[0].values() if own.grid])
     rows = _rows(model, compared, grids, measured, most)
@@ -148,7 +121,7 @@ def _explained(path: Path, data: bytes, folder: Path, settings: Settings, photos
         "photos": len(part),
         "runtime": f"{RUNTIME} {version_of(RUNTIME)}",
         "kernels": "built-in, without delegates",
-        **summary(rows, most),
+        **summary(rows, most, [name for name in networks.candidates if name not in own]),
         "layers": rows,
         "untold": [
             {
@@ -159,18 +132,6 @@ def _explained(path: Path, data: bytes, folder: Path, settings: Settings, photos
             for each in compared.found.untold
         ],
     }
-
-
-def networks(folder: Path, settings: Settings) -> dict[str, Graph]:
-    """The float networks that the run's files were made of, by name: the trained one, rewritten,
-    and those of the same function in other numbers, as equalized channels give them."""
-    found = {"trained": deploy.deployable(folder, rewrites_of(settings.without)).graph}
-    known = set()
-    for each in sorted(folder.glob(f"*{GRAPHS}")):
-        if (digest := sha256_file(each / "weights.npz")) not in known:
-            known.add(digest)
-            found[each.name.removesuffix(GRAPHS)] = graphs.read(each)
-    return found
 
 
 def _closest(

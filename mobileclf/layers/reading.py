@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -25,6 +25,17 @@ OUTLIER = 8.0
 # and training a little more; a byte changed at random 100.
 DAMAGED = 8.0
 WORST = 5
+MIXED = "mixed"
+# Candidates that lose less of what a cause takes, and why. They are named where the run has them.
+REMEDIES: Mapping[str, Mapping[str, str]] = {
+    "weights": {
+        "reconstructed": "rounds weights with the photos in view",
+        MIXED: "keeps the most sensitive layers in float",
+    },
+    "overflow": {"stock": "has coarser kernels there"},
+    "outlier": {"reconstructed": "has equalized channels, which share it better"},
+    "rounding": {MIXED: "keeps the most sensitive layers in float"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,50 +85,70 @@ def _noise(decibels: float | None) -> float:
     return 0.0 if decibels is None else 10 ** (-decibels / 10)
 
 
-def summary(rows: Sequence[Mapping[str, Any]], most: float) -> Record:
-    """What the rows say together: first fall, largest fall, worst layers, advice.
+def summary(
+    rows: Sequence[Mapping[str, Any]], most: float, candidates: Collection[str] = ()
+) -> Record:
+    """What the rows say together: first and largest fall, or where none falls what is nearest to
+    it; worst layers, advice.
 
-    most: the `ceiling`.
+    most: the `ceiling`. candidates: the run's others, which advice may name.
     """
     falling = [row for row in rows if row["falls"]]
     measured = [row for row in rows if row["snr_db"] is not None and row["layers"]]  # no casts
-    comparable = [row for row in rows if row["fall_db"] is not None]
-    largest = max(comparable, key=lambda row: row["fall_db"], default=None)
-    first = falling[0] if falling else None
-    named: list[Mapping[str, Any]] = []
-    for row in (first, largest):
-        if row is not None and row not in named:
-            named.append(row)
+    lower = [row for row in measured if row["fall_db"] is not None and row["fall_db"] > 0]
+    largest = max(falling, key=_fall, default=None)
+    nearest = None if falling else max(lower, key=_fall, default=None)
+    named = falling[:1] if not falling or largest is falling[0] else [falling[0], largest]
     return {
         "rule": RULE.format(f"{most:.1f}"),
-        "first_fall": first and first["layer"],
+        "first_fall": falling[0]["layer"] if falling else None,
         "largest_fall": largest and largest["layer"],
+        "nearest_to_a_fall": nearest and nearest["layer"],
         "falls": [row["layer"] for row in falling],
         "worst": [row["layer"] for row in sorted(measured, key=lambda row: row["snr_db"])[:WORST]],
         "output_db": measured[-1]["snr_db"] if measured else None,
-        "advice": [_opening(rows, falling), *map(advice, named)],
+        "advice": [
+            _opening(rows, falling, nearest),
+            *(advice(row, candidates) for row in named if row is not None),
+        ],
     }
 
 
-def _opening(rows: Sequence[Mapping[str, Any]], falling: Sequence[Mapping[str, Any]]) -> str:
+def _fall(row: Mapping[str, Any]) -> float:
+    return float(row["fall_db"])
+
+
+def _opening(
+    rows: Sequence[Mapping[str, Any]],
+    falling: Sequence[Mapping[str, Any]],
+    nearest: Mapping[str, Any] | None,
+) -> str:
     if falling:
         more = len(falling) - 1
         return f"it first falls at {falling[0]['layer']}" + (
             f", and at {counted(more, 'layer')} after it" if more else ", and nowhere else"
         )
-    return (
-        f"no layer falls: the noise builds up over {counted(len(rows), 'operator')}, a little in "
-        "each"
-    )
+    built_up = f"no layer falls: the noise builds up over {counted(len(rows), 'operator')}"
+    if nearest is None:
+        return built_up
+    return f"{built_up}, most at {nearest['layer']}, {nearest['fall_db']:.1f} dB under its inputs"
 
 
-def advice(row: Mapping[str, Any]) -> str:
-    """One line on what makes this layer worse than its inputs, and what helps."""
+def advice(row: Mapping[str, Any], candidates: Collection[str] = ()) -> str:
+    """One line on what makes this layer worse than its inputs, and what helps.
+
+    candidates: those of the run that may be named as a help.
+    """
     where = f"{row['layer']} lies {row['fall_db']:.1f} dB under its inputs"
     cause = cause_of(row)
     if cause is None:
         return f"{row['layer']} is as good as its inputs"
     share = "" if cause.share is None else f"{cause.share:.0%}".replace("%", " %")
+    better = "".join(
+        f"; the candidate {name} {why}"
+        for name, why in REMEDIES.get(cause.what, {}).items()
+        if name in candidates
+    )
     if cause.what == "damaged":
         return (
             f"{where}: its kernel is {row['kernel_steps']:.0f} steps off the network's, where "
@@ -125,9 +156,7 @@ def advice(row: Mapping[str, Any]) -> str:
         )
     if cause.what == "weights":
         return (
-            f"{where}: its weights in 8 bits alone make {share} of the noise that it adds; "
-            "weights rounded with the photos in view lose less (the candidate reconstructed), in "
-            "float nothing (mixed)"
+            f"{where}: its weights in 8 bits alone make {share} of the noise that it adds{better}"
         )
     if cause.what == "clipping":
         low, high = row["range"]
@@ -140,20 +169,18 @@ def advice(row: Mapping[str, Any]) -> str:
         return (
             f"{where}: its bias lies so high over the steps of its kernel in "
             f"{counted(len(row['overflow']), 'channel')} ({_first(row['overflow'])}) that sums "
-            "can leave 32 bits and come back with the other sign; those channels want coarser "
-            "kernels, as the candidate stock has"
+            f"can leave 32 bits and come back with the other sign{better}"
         )
     if cause.what == "outlier":
         return (
             f"{where}: channel {row['outlier']['channel']} reaches "
             f"{row['outlier']['times_median']:.0f} times as far as the median channel and sets "
-            f"the step for all, which makes {share} of the noise that it adds; equalized channels "
-            "(the candidate reconstructed) share it better"
+            f"the step for all, which makes {share} of the noise that it adds{better}"
         )
     if cause.what == "rounding":
         return (
-            f"{where}: 8 bits for its output alone make {share} of the noise that it adds; in "
-            "float (the candidate mixed) or 16 bits (--int16x8) it loses nothing"
+            f"{where}: 8 bits for its output alone make {share} of the noise that it adds; 16 "
+            f"bits (--int16x8) lose nothing there{better}"
         )
     return (
         f"{where}: neither its weights nor its grid make most of the noise that it adds: that of "

@@ -31,6 +31,9 @@ BLUE, ORANGE, RED, GREY = "#1f77b4", "#d95f02", "#d40000", "#888888"
 MOST_NUMBERED = 20  # classes whose counts can still be read
 MOST_NAMED = 40  # labels along one side
 MOST_LETTERS = 24  # of a label
+BEGINNINGS = {"png": b"\x89PNG\r\n", "svg": b"<?xml"}
+HEAD = 4096  # bytes, which hold the mark
+MARK = "mobileclf figure"  # in a file, by which it is known from other pictures
 
 
 def confusion(run: Path | str, part: str = "test") -> Image.Image:
@@ -70,12 +73,20 @@ def written(draw: Callable[[Figure], None], kind: str) -> bytes:
     from matplotlib import rc_context, style
     from matplotlib.figure import Figure
 
+    about = {"Date": None, "Description": MARK} if kind == "svg" else {"Description": MARK}
     # An svg has its date and random names in it unless told otherwise.
     with style.context("default"), rc_context({"svg.hashsalt": "mobileclf"}), BytesIO() as file:
         figure = Figure(dpi=DOTS, layout="constrained")
         draw(figure)
-        figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(file, format=kind, metadata=about)
         return file.getvalue()
+
+
+def is_written(path: Path) -> bool:
+    """Whether a file is one that `written` made, of the kind that its name ends in."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    return head.startswith(BEGINNINGS[path.suffix[1:]]) and MARK.encode() in head
 
 
 def _canvas(draw: Callable[[Figure], None]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from mobileclf.records import Record, write_bytes
 from mobileclf.wording import counted
 
 from .figures import BLUE, GREY, RED, written
-from .table import facts, table
+from .table import facts, table, text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,27 +23,32 @@ KINDS = (".png", ".svg")
 MOST_NAMED = 8  # falls, the largest, with their names in the picture
 LEAST_APART = 60  # names beside each other at most
 EXACT = "exact"
+BORDER = 3  # characters of a table that each column has beside its values
 
 
 def show(record: Record) -> None:
     """Print the record of `mobileclf.layers.explain`."""
     console = Console(soft_wrap=False, highlight=False)
-    for made in tables(record):
+    for made in tables(record, console.width):
         console.print(made)
 
 
-def tables(record: Record) -> Iterator[Table]:
-    """Every layer, then what follows from them."""
+def tables(record: Record, width: int) -> Iterator[Table]:
+    """Every layer, then what follows from them. width: of the screen, in characters."""
     rows = record["layers"]
-    yield table(
+    yield _fitting(
         "signal to noise, dB",
-        ("layer", "output", "inputs", "fall", "kernel", "weights", "grid", "cause"),
+        ("layer", "output", "input", "fall", "cause", "kernel", "weights", "grid"),
         [_noise(row) for row in rows],
+        ("kernel", "weights", "grid"),
+        width,
     )
-    yield table(
+    yield _fitting(
         "ranges of the outputs",
-        ("layer", "int8", "float", "clipped", "largest / median channel"),
+        ("layer", "int8", "float", "clipped", "reach"),
         [_ranges(row) for row in rows],
+        ("reach", "float"),
+        width,
     )
     if record["untold"]:
         yield table(
@@ -54,17 +59,37 @@ def tables(record: Record) -> Iterator[Table]:
     yield facts("what falls", _summary(record))
 
 
+def _fitting(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[object, ...]],
+    spare: Sequence[str],
+    width: int,
+) -> Table:
+    """A table without as many of the `spare` columns, in their order, as it takes to keep every
+    value on one line; the title says which."""
+    shown = [[text(value).cell_len for value in row] for row in (columns, *rows)]
+    widths = dict(zip(columns, map(max, zip(*shown, strict=True)), strict=True))
+    left_out: list[str] = []
+    for name in spare:
+        if sum(widths[kept] + BORDER for kept in columns if kept not in left_out) + 1 > width:
+            left_out.append(name)
+    at = [i for i, name in enumerate(columns) if name not in left_out]
+    if left_out:
+        title += f" ({', '.join(left_out)}: on a wider screen, or with --json)"
+    return table(title, [columns[i] for i in at], [[row[i] for i in at] for row in rows])
+
+
 def _noise(row: Mapping[str, Any]) -> tuple[object, ...]:
-    inputs = " ".join(_decibels(each["snr_db"]) for each in row["inputs"])
-    fall = None if row["fall_db"] is None else f"{row['fall_db']:.1f}"
+    known = [each["snr_db"] for each in row["inputs"] if each["snr_db"] is not None]
     share = "" if row["cause_share"] is None else f" {100 * row['cause_share']:.0f} %"
     return (
         row["layer"],
         "silent" if row["snr_db"] is None and not row["exact"] else _decibels(row["snr_db"]),
-        inputs,
-        f"falls {fall}" if row["falls"] else fall,
-        *(row[key] and f"{row[key]:.1f}" for key in ("kernel_db", "weights_db", "grid_db")),
+        _decibels(min(known, default=None)),
+        None if row["fall_db"] is None else f"{row['fall_db']:.1f}",
         f"{row['cause']}{share}" if row["falls"] else None,
+        *(row[key] and f"{row[key]:.1f}" for key in ("kernel_db", "weights_db", "grid_db")),
     )
 
 
@@ -94,14 +119,19 @@ def _summary(record: Record) -> dict[str, object]:
         "photos": f"{record['photos']} of {record['part']}",
         "runtime": f"{record['runtime']}, kernels {record['kernels']}",
         "rule": record["rule"],
-        "first fall": record["first_fall"] or "none",
-        "largest fall": record["largest_fall"],
+        **_falls(record),
         "worst": ", ".join(record["worst"]),
         "at the output": record["output_db"] and f"{record['output_db']:.1f} dB",
     }
     return found | {
         f"advice {i}" if i else "advice": line for i, line in enumerate(record["advice"])
     }
+
+
+def _falls(record: Record) -> dict[str, object]:
+    if record["first_fall"] is None:
+        return {"first fall": "none", "nearest to a fall": record["nearest_to_a_fall"]}
+    return {"first fall": record["first_fall"], "largest fall": record["largest_fall"]}
 
 
 def _short(tensor: str) -> str:
