@@ -328,9 +328,9 @@ def one_seed(options: argparse.Namespace, photos: Photos, key: str, seed: int) -
         folder.mkdir(parents=True)
         write_json(folder / "made_of.json", made_of)
     split = split_of(photos, seed)
-    # The float files are for other benchmarks, which take the first seed's.
-    files = [*(FLOATS if seed == 0 else ()), *names(options)]
-    wanted = [name for name in files if not (folder / f"{name}.npy").exists()]
+    wanted = [name for name in names(options) if not (folder / f"{name}.npy").exists()]
+    # The float files are for other benchmarks, and are not asked here.
+    wanted += [name for name in FLOATS if not (folder / f"{name}.tflite").exists()]
     if not wanted and (folder / "split.npz").exists():
         return folder
     model, probabilities = trained(options.network, options.weights, photos, split, seed)
@@ -341,6 +341,8 @@ def one_seed(options: argparse.Namespace, photos: Photos, key: str, seed: int) -
         start = time.monotonic()
         data = make()
         write_bytes(folder / f"{name}.tflite", data)
+        if name in FLOATS:
+            continue
         answers = score_photos(data, photos.pixels[split.test], title=f"score {name}")
         np.save(folder / f"{name}.npy", answers)
         progress.say(f"seed {seed}: {name}, {time.monotonic() - start:.0f} s")
@@ -370,9 +372,8 @@ def answers_of(folder: Path, name: str, photos: Photos) -> Answers:
     with np.load(folder / "split.npz", allow_pickle=False) as split:
         test, probabilities = split["test"], split["float"][split["test"]]
     scores = np.load(folder / f"{name}.npy", allow_pickle=False).astype(np.float64)
-    scale = 1 / 256 if name not in FLOATS else 1.0
     return Answers(
-        float=probabilities, int8=scores * scale, truth=photos.truth[test], unit=photos.unit[test]
+        float=probabilities, int8=scores / 256, truth=photos.truth[test], unit=photos.unit[test]
     )
 
 
