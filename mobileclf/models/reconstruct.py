@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from mobileclf import progress
 from mobileclf.errors import ProofError
@@ -112,9 +113,11 @@ def _pass(
         if node.name in variables:
             quantizer = variables[node.name]
             step = quantizer.high.numpy().astype(np.float64) / LARGEST_WEIGHT
-            kernel, bias = _reconstruct_layer(
-                node, relu_of(graph, node), kept.of(node.inputs[0]), step, random
-            )
+            # How many threads share a sum would show in its last bit, and that in the rounding.
+            with threadpool_limits(limits=1, user_api="blas"):
+                kernel, bias = _reconstruct_layer(
+                    node, relu_of(graph, node), kept.of(node.inputs[0]), step, random
+                )
             if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
                 raise ProofError(
                     f"quantize: layer {node.name}: wanted finite numbers for int8, found others; "
