@@ -95,6 +95,17 @@ def test_what_was_reconstructed_is_recorded_and_its_float_network_kept(stages, t
     assert [node.name for node in kept.nodes] == [node.name for node in model.graph.nodes]
 
 
+def test_what_an_earlier_time_left_is_taken_away(stages, tmp_path):
+    left = tmp_path / ".reconstruct-killed", tmp_path / "mixed_graph"
+    for folder in left:
+        folder.mkdir()
+        (folder / "file").touch()
+    (tmp_path / "distilled.npz").touch()
+    stages(keras.layers.ReLU())
+    assert not any(folder.exists() for folder in left)
+    assert not (tmp_path / "distilled.npz").exists()
+
+
 def test_channels_in_other_scales_that_change_the_function_are_caught(stages, monkeypatch):
     def broken(*args, **kwargs):
         made = reconstruct(*args, **kwargs)

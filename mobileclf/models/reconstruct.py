@@ -37,6 +37,7 @@ LEAST_POSITIONS = 16_384
 MOST_INPUTS = 4096
 OF_DEPTHWISE = 4096  # each channel's Hessian is as small as its kernel
 IN_MEMORY = 1_500_000_000  # bytes of activations; what is more lies in a file
+SCRATCH = ".reconstruct-"  # what the folders of such files are called
 LARGEST_HALF = 30_000.0  # activations up to here are kept in half precision
 
 
@@ -78,7 +79,7 @@ def reconstruct(
         qat.copy_numbers(in_int8, aware)
     # A difference that int8 is too coarse for half precision may be too coarse for, too.
     largest_half = 0.0 if in_float else LARGEST_HALF
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=SCRATCH) as folder:
         kept = _Activations(folder=Path(folder), largest_half=largest_half)
         _pass(equal.graph, aware, photos, kept, np.random.default_rng(seed))
     scaled = [name for name in equal.scales if graph[name].kind in KERNELS]

@@ -25,7 +25,7 @@ from mobileclf.models.distil import Course, distil
 from mobileclf.models.equality import largest_difference, require_equal
 from mobileclf.models.graph import Graph, build, save
 from mobileclf.models.mixed import PHOTOS, mixed, summary
-from mobileclf.models.reconstruct import reconstruct
+from mobileclf.models.reconstruct import SCRATCH, reconstruct
 from mobileclf.photos import load_part
 from mobileclf.records import Record, write_bytes
 from mobileclf.run import Stage
@@ -117,6 +117,8 @@ def _clear(folder: Path) -> None:
     for candidate in CANDIDATES:
         (folder / f"{candidate}.npz").unlink(missing_ok=True)
         shutil.rmtree(folder / f"{candidate}_graph", ignore_errors=True)
+    for left in folder.glob(f"{SCRATCH}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _why_none(graph: Graph) -> str | None:
