@@ -193,7 +193,9 @@ def test_an_interrupt_leaves_no_child(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     body = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid()))"
     code = (
-        "import sys; from pathlib import Path; from mobileclf.importing import read\n"
+        "import signal, sys; from pathlib import Path; from mobileclf.importing import read\n"
+        # Python leaves interrupts ignored where whoever started it, such as a shell's &, did.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"read.apart.command = lambda *_: [sys.executable, '-c', {body + '; time.sleep(60)'!r}]\n"
         f"read.read_model(Path({str(path)!r}))\n"
     )
