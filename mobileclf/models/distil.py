@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileclf.records import new_file
+from mobileclf import checkpoint
 from mobileclf.stats.calibration import mean_kl
 
 from .qat import PREFIX, quantizers_of
@@ -88,7 +87,7 @@ def distil(
     import tensorflow as tf
 
     began = time.monotonic()
-    kept = _Kept(path=state, key=_key(aware, teacher, photos, held_out, (rate, batch, seed)))
+    key = _key(aware, teacher, photos, held_out, (rate, batch, seed))
     trained = aware.trainable_variables
     with _pixels_taken_before_pointwise(aware):
         step, moments = _adam(aware, teacher, rate)
@@ -98,7 +97,7 @@ def distil(
             before = time.monotonic()
             return mean_kl(wanted, answers(answer, held_out, batch)), time.monotonic() - before
 
-        course, best, spent = kept.read(trained, moments)
+        course, best, spent = _read(state, key, trained, moments)
         first, evaluation = timed_kl()  # also when going on: how long it will take at the end
         if not course.kl:
             course.kl.append(first)
@@ -127,8 +126,10 @@ def distil(
                 course.loss.append(float(np.mean(losses)))
                 if course.best == len(course.kl) - 1:
                     best = [variable.numpy() for variable in trained]
-                if not course.stopped:
-                    kept.write(course, trained, moments, best, spent + time.monotonic() - began)
+                if state is not None and not course.stopped:
+                    about = {"course": asdict(course), "spent": spent + time.monotonic() - began}
+                    numbers = [*(v.numpy() for v in (*trained, *moments)), *best]
+                    checkpoint.write(state, key, about, numbers)
                 epoch_done(course)
     for variable, value in zip(trained, best, strict=True):
         variable.assign(value)
@@ -240,47 +241,18 @@ def _key(aware: Any, teacher: Any, *photos: Any) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Kept:
-    """The state of a fine-tuning in a file: what an interrupted one goes on from."""
-
-    path: Path | None
-    key: str
-
-    def write(
-        self,
-        course: Course,
-        trained: Sequence[Any],
-        moments: Sequence[Any],
-        best: Sequence[Any],
-        spent: float,
-    ) -> None:
-        if self.path is None:
-            return
-        about = json.dumps({"key": self.key, "spent": spent, "course": asdict(course)})
-        numbers = [*(v.numpy() for v in (*trained, *moments)), *best]
-        with new_file(self.path) as file:
-            np.savez(file, about=np.array(about), **{f"{i:05d}": n for i, n in enumerate(numbers)})
-
-    def read(
-        self, trained: Sequence[Any], moments: Sequence[Any]
-    ) -> tuple[Course, list[Any], float]:
-        """Course, best numbers and seconds spent; variables are set to what they were."""
-        fresh = Course(), [variable.numpy() for variable in trained], 0.0
-        if self.path is None or not self.path.exists():
-            return fresh
-        try:
-            with np.load(self.path, allow_pickle=False) as stored:
-                about = json.loads(str(stored["about"]))
-                if about["key"] != self.key:
-                    return fresh
-                numbers = [stored[name] for name in sorted(set(stored.files) - {"about"})]
-        except (OSError, ValueError, KeyError, BadZipFile):
-            return fresh  # damaged: from the start, then
-        variables = [*trained, *moments]
-        for variable, value in zip(variables, numbers, strict=False):
-            variable.assign(value)
-        return Course(**about["course"]), numbers[len(variables) :], about["spent"]
+def _read(
+    state: Path | None, key: str, trained: Sequence[Any], moments: Sequence[Any]
+) -> tuple[Course, list[Any], float]:
+    """Course, best numbers and seconds spent; variables are set to what they were."""
+    found = checkpoint.read(state, key) if state is not None else None
+    if found is None:
+        return Course(), [variable.numpy() for variable in trained], 0.0
+    about, numbers = found
+    variables = [*trained, *moments]
+    for variable, value in zip(variables, numbers, strict=False):
+        variable.assign(value)
+    return Course(**about["course"]), numbers[len(variables) :], about["spent"]
 
 
 @contextmanager
