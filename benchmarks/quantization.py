@@ -70,6 +70,8 @@ from mobileclf.spelling import Head, seconds_of
 from mobileclf.split import TRAIN, split_photos
 from mobileclf.stats.calibration import fit_temperature
 from mobileclf.tflite.interpreter import score_photos
+from mobileclf.training.batches import batches
+from mobileclf.training.fit import compiled, fit
 from mobileclf.unions import Unit, joined
 
 SIZES = {"inception_v3": 224, "mobilenet_v2": 160}  # pixels
@@ -228,14 +230,16 @@ def trained(
         photos.features.shape[1:], head=shape, labels=len(photos.labels), dropout=DROPOUT,
         seed=seed,
     )  # fmt: skip
-    classifier.compile(keras.optimizers.Adam(RATE), head.loss_of(sigmoid=False))
+    compiled(classifier, optimizer=keras.optimizers.Adam(RATE), sigmoid=False)
+
+    def examples(rows: NDArray[np.int64], order: int | None) -> Any:
+        return batches(
+            lambda chosen, round: photos.features[rows[chosen]], photos.truth[rows], None,
+            size=BATCH, seed=order,
+        )  # fmt: skip
+
     train, held = split.train, split.validation
-    head.fit_all(
-        classifier,
-        {"x": photos.features[train], "y": photos.truth[train], "batch_size": BATCH},
-        (photos.features[held], photos.truth[held]),
-        fits=(EPOCHS,), patience=PATIENCE, callbacks=list,
-    )  # fmt: skip
+    fit(classifier, examples(train, seed), examples(held, None), fits=(EPOCHS,), patience=PATIENCE)
     kernel, bias, last_kernel, last_bias = classifier.get_weights()
     model.get_layer("hidden").set_weights([kernel, bias])
     model.get_layer(backbones.PROBABILITIES).set_weights([last_kernel, last_bias])

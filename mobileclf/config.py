@@ -16,6 +16,7 @@ from .errors import UsageError
 from .recipes import RECIPES
 from .spelling import (
     augmentations_of,
+    blocks_of,
     fits_of,
     head_of,
     names_of,
@@ -36,8 +37,11 @@ IMAGE_SIZES = {"inception_v3": 299, "mobilenet_v2": 224, "small_cnn": 64, "plain
 SMALLEST_IMAGE = {"inception_v3": 75, "mobilenet_v2": 32, "small_cnn": 16, "plain_cnn": 16}
 UNTRAINED = ("small_cnn", "plain_cnn")  # no ImageNet weights exist for these
 CLASS_WEIGHTS = ("none", "balanced")
+BATCH_NORMS = ("frozen", "adapt")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+BACKENDS = ("tensorflow", "jax")
 IO_TYPES = ("uint8", "int8", "float32")
-NUMBERS_TOO = ("epochs", "head")  # texts that are often one whole number
+NUMBERS_TOO = ("epochs", "head", "unfreeze")  # texts that are often one whole number
 KINDS = {
     "Path": "a path as text",
     "str": "text",
@@ -45,7 +49,11 @@ KINDS = {
     "float": "a number",
     "bool": "true or false",
 }
-EXAMPLES = {"budget": "30s", "without": "average-pools,lone-relus"}  # texts that look otherwise
+EXAMPLES = {
+    "budget": "30s",
+    "without": "average-pools,lone-relus",
+    "coordinator": "10.0.0.1:1234",
+}  # texts that look otherwise
 SAMPLE_NAME = "sample"
 SAMPLE_HARMFUL = "NotEdible"
 
@@ -91,6 +99,17 @@ class Settings:
     batch_size: int = 32
     learning_rate: float = 1e-3
     patience: int = 6
+    unfreeze: str = "0"
+    tune_epochs: int = 10
+    tune_rate: float = 1e-5
+    batch_norm: str = "frozen"
+    precision: str = "auto"
+    backend: str = "tensorflow"
+    decoded_cache: bool = True
+    tensorboard: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process_index: int | None = None
     without: str | None = None
     budget: str | None = None
     fine_tune_epochs: int = 20
@@ -110,6 +129,9 @@ class Settings:
         _one_of("form", self.form, FORMS)
         _one_of("backbone", self.backbone, BACKBONES)
         _one_of("class_weights", self.class_weights, CLASS_WEIGHTS)
+        _one_of("batch_norm", self.batch_norm, BATCH_NORMS)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("backend", self.backend, BACKENDS)
         _one_of("io", self.io, IO_TYPES)
         if self.preprocess is not None:
             from .images.preprocess import preprocess_of  # which needs numpy
@@ -117,6 +139,7 @@ class Settings:
             preprocess_of(self.preprocess)
         head_of(self.head)
         fits_of(self.epochs)
+        blocks_of(self.unfreeze)
         if self.shape is not None:
             shape_of(self.shape)
         if self.classes is not None:
@@ -140,6 +163,10 @@ class Settings:
         _within("batch_size", self.batch_size, 1, 4096)
         _within("learning_rate", self.learning_rate, 1e-9, 10)
         _within("patience", self.patience, 1, 10_000)
+        _within("tune_epochs", self.tune_epochs, 1, 10_000)
+        _within("tune_rate", self.tune_rate, 1e-9, 10)
+        _within("processes", self.processes, 1, 10_000)
+        _within("process_index", self.process_index, 0, 9_999)
         _within("fine_tune_epochs", self.fine_tune_epochs, 0, 1000)
         _within("fine_tune_rate", self.fine_tune_rate, 1e-12, 1)
         _within("calibration_photos", self.calibration_photos, 128, 100_000)
@@ -169,8 +196,12 @@ class Settings:
 # What is asked of training, or of a network of ours. With `model` nothing is trained.
 TRAINING = (
     "recipe", "backbone", "weights", "channels", "head", "dropout", "augment", "views",
-    "class_weights", "epochs", "batch_size", "learning_rate", "patience",
+    "class_weights", "epochs", "batch_size", "learning_rate", "patience", "unfreeze",
+    "tune_epochs", "tune_rate", "batch_norm", "precision", "backend", "decoded_cache",
+    "tensorboard", "coordinator", "processes", "process_index",
 )  # fmt: skip
+# Of one command, not of the run: later commands do not go on with them.
+OF_COMMAND = ("cluster", "coordinator", "processes", "process_index")
 OF_MODEL = ("preprocess", "trust")
 # What was given, or filled in, beside one value of a setting is nothing for another of it.
 _OF_DATA = (
@@ -315,6 +346,11 @@ def resolve(settings: Settings) -> Settings:
     if backbone in UNTRAINED and weights == "imagenet":
         raise UsageError(f"--weights imagenet: there are none for {backbone}; use none or a file")
     frozen = weights != "none"
+    if not frozen and blocks_of(settings.unfreeze) != 0:
+        raise UsageError(
+            f"--unfreeze {settings.unfreeze}: from random weights every layer is trained as it is; "
+            "leave it out, or give --weights"
+        )
     shape = shape_of(settings.shape) if settings.shape else None
     own_size = shape[0] if shape and shape[0] == shape[1] and not frozen else None
     return replace(

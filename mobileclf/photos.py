@@ -13,6 +13,7 @@ from .records import read_json
 from .scores import Part, read_part
 from .source import forms
 from .source.store import Store, open_store
+from .training.pictures import Pictures
 
 SAMPLE_FOLDER = "sample"
 TRAINED = "train.json"
@@ -30,6 +31,17 @@ def photos_of(folder: Path, settings: Settings) -> Store:
 def spec_of(folder: Path) -> ImageSpec:
     """The preprocessing of a run, as its model takes it. Only once there is a `train.json`."""
     return ImageSpec.from_record(read_json(folder / TRAINED)["input"])
+
+
+def pictures_of(folder: Path, settings: Settings, photos: Part, spec: ImageSpec) -> Pictures:
+    """Photos of a run as training reads them: when they are needed, in no order of their own."""
+    return Pictures(
+        store=photos_of(folder, settings),
+        paths=photos.paths,
+        digests=photos.digests,
+        spec=spec,
+        cluster=settings.cluster,
+    )
 
 
 def load_part(

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from . import chatter, progress
-from .config import DEFAULTS, OPTIONS, Settings, as_record, make_settings, option_name
+from .config import DEFAULTS, OF_COMMAND, OPTIONS, Settings, as_record, make_settings, option_name
 from .errors import DataError, EnvironmentProblem, MobileclfError, ProofError, UsageError
 from .records import Record, read_json, write_json
 from .run import Stage, bring_up_to_date, inputs_of, is_current
-from .spelling import fits_of, head_of, seconds_of
+from .spelling import blocks_of, fits_of, head_of, seconds_of
 
 STAGES = (
     "dataset",
@@ -80,9 +80,9 @@ def settings_for(
             )
         return settings
     remembered = {k: v for k, v in read_json(path).items() if k in OPTIONS and v is not None}
-    # A run folder that was moved is where it is now; a cluster is there for one command.
-    base = {**remembered, "run": settings.run_folder}
-    base.pop("cluster", None)
+    # A run folder that was moved is where it is now.
+    base = {k: v for k, v in remembered.items() if k not in OF_COMMAND}
+    base["run"] = settings.run_folder
     return make_settings(options, config=config, base=base)
 
 
@@ -114,9 +114,14 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
         raise UsageError(f"--form {settings.form}: the drawn sample is {SAMPLE_FORM}; give --data")
     else:
         forms.check_options(SAMPLE_FORM, settings)
+    from .training import child
+
+    child.check(settings)
     names = STAGES[: STAGES.index(stage_name) + 1]
     folder = settings.run_folder
     _writable(folder)
+    if child.follows(settings):
+        return child.follow(settings, verbose=verbose)
     with _locked(folder), chatter.led_to(None if verbose else folder / LOG):
         inputs = _say_plan(settings, names)
         record: Record = {}
@@ -367,6 +372,8 @@ def _minutes(settings: Settings, name: str, photos: int) -> float:
     elif name == "train":
         views = settings.views if settings.augment != "none" else 1
         passes = settings.train_share * views + 0.2
+        if blocks_of(settings.unfreeze) != 0:
+            passes += 2.5 * settings.train_share * settings.tune_epochs
     if name == "quantize":
         once *= min(1.0, settings.calibration_photos / max(photos, 1))
         besides += _budget(settings.budget)

@@ -99,11 +99,12 @@ def bring_up_to_date(stage: Stage, settings: Settings, inputs: Record | None = N
     body = stage.work(folder, settings)
     outputs = {name: sha256_file(folder / name) for name in sorted(body.pop("outputs"))}
     write_json(path, {"schema": stage.schema, **body, "inputs": inputs, "outputs": outputs})
-    _note_time(folder, stage.name, time.monotonic() - start)
+    note_time(folder, stage.name, time.monotonic() - start)
     return read_json(path)
 
 
-def _note_time(folder: Path, stage: str, seconds: float) -> None:
+def note_time(folder: Path, what: str, seconds: float) -> None:
+    """Keep how long a stage, or a part of one, took."""
     path = folder / "times.json"
     times = read_json(path) if path.exists() else {}
-    write_json(path, {**times, stage: round(seconds, 1)})
+    write_json(path, {**times, what: round(seconds, 1)})

@@ -26,9 +26,11 @@ FLOAT = "float"
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part of the data set: photos by path relative to the source, truth as label index."""
+    """One part of the data set: photos by path relative to the source, sha256 of each file
+    (hex), truth as label index."""
 
     paths: tuple[str, ...]
+    digests: tuple[str, ...]
     truth: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -36,7 +38,11 @@ class Part:
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Part:
         """The photos at these places, in the order of `rows`."""
-        return Part(paths=tuple(self.paths[i] for i in rows), truth=self.truth[rows])
+        return Part(
+            paths=tuple(self.paths[i] for i in rows),
+            digests=tuple(self.digests[i] for i in rows),
+            truth=self.truth[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,7 @@ def read_part(folder: Path, part: str) -> Part:
         raise DataError(f"{folder / 'dataset.csv'}: wanted photos in part {part!r}, found none")
     return Part(
         paths=tuple(row["path"] for row in rows),
+        digests=tuple(row["sha256"] for row in rows),
         truth=np.array([index[row["label"]] for row in rows], dtype=np.int64),
     )
 

@@ -59,6 +59,16 @@ def fits_of(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
+def blocks_of(text: str) -> int | None:
+    """How many of the last blocks are unfrozen: `0`, `3`, ..., None for `all`. UsageError."""
+    word = text.strip()
+    if word == "all":
+        return None
+    if not (word.isascii() and word.isdigit() and len(word) < 5):
+        raise UsageError(f"--unfreeze {text!r}: wanted a number of blocks, or all")
+    return int(word)
+
+
 def shape_of(text: str) -> tuple[int, int, int]:
     """(height, width, channels) of `100,100,3`. Raises UsageError."""
     words = [word.strip() for word in text.split(",")]

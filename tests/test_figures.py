@@ -65,7 +65,8 @@ def make_run(
     ])  # fmt: skip
     write("train.json", {"best_epoch": 2})
     table("history.csv", [
-        {"epoch": i, "accuracy": i / 4, "loss": 1 / i, "val_accuracy": i / 5, "val_loss": 1.2 / i}
+        {"epoch": i, "phase": "head" if i < 3 else "fine-tuning", "accuracy": i / 4, "loss": 1 / i,
+         "val_accuracy": i / 5, "val_loss": 1.2 / i}
         for i in (1, 2, 3)
     ])  # fmt: skip
     return folder

@@ -11,6 +11,7 @@ from mobileclf.stages import train
 from tests.models import architecture, photos
 
 RNG = np.random.default_rng(0)
+PIXELS = photos().astype(np.float32)
 
 
 def softmax(z):
@@ -35,7 +36,7 @@ def model():
 
 def test_the_network_gets_the_sigmoid_with_its_proof(model):
     kernel = RNG.normal(size=(64, 1)).astype(np.float32)
-    (check,) = train._set_last(model, kernel, np.ones(1, np.float32), True, photos())
+    (check,) = train._set_last(model, kernel, np.ones(1, np.float32), True, PIXELS)
     assert check["passed"] and check["largest_difference"] <= check["bound"]
 
 
@@ -46,7 +47,7 @@ def test_a_sigmoid_turned_around_is_caught(model, monkeypatch):
     )
     kernel = RNG.normal(size=(64, 1)).astype(np.float32)
     with pytest.raises(ProofError, match="a sigmoid unit against two outputs"):
-        train._set_last(model, kernel, np.ones(1, np.float32), True, photos())
+        train._set_last(model, kernel, np.ones(1, np.float32), True, PIXELS)
 
 
 def test_a_temperature_divides_the_logits(model):

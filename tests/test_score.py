@@ -32,7 +32,7 @@ def test_an_int8_answer_of_0_counts_as_half_a_step_and_a_float_one_as_0(
     })  # fmt: skip
     for name in ("int8.tflite", "fp16.tflite"):
         (tmp_path / name).write_bytes(name.encode())
-    two = Part(paths=("1.png", "2.png"), truth=np.array([0, 1]))
+    two = Part(paths=("1.png", "2.png"), digests=("1", "2"), truth=np.array([0, 1]))
     sure = np.array([[0, 1], [0, 1]], np.float32)
 
     def scored(model: bytes, photos: Any, **_: Any) -> Any:

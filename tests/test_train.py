@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import ast
 import csv
+import hashlib
 import inspect
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mobileclf import config
 from mobileclf.config import make_settings
 from mobileclf.errors import DataError
-from mobileclf.images import augment
 from mobileclf.importing import adopt
 from mobileclf.models import backbones, head, keras_file, qat, ranges
 from mobileclf.models.deploy import deployable
-from mobileclf.records import write_json
+from mobileclf.records import write_csv, write_json
 from mobileclf.spelling import head_of
 from mobileclf.stages import train
 from mobileclf.tflite import convert
 from mobileclf.tflite.audit import audit
 from mobileclf.tflite.interpreter import as_quanta, score_photos
+from mobileclf.training import features, fit, phases, transfer
 from tests.models import SIZE
 
 N = 48  # training photos
@@ -50,12 +51,28 @@ def stripes(n, labels, channels=3, seed=0):
     return photos.clip(0, 255).astype(np.uint8), truth
 
 
+def written(folder, parts, labels, channels):
+    """The records of a dataset stage and its photos, PNGs of (photos, labels) by part."""
+    rows = []
+    for part, (photos, truth) in parts.items():
+        for i, (photo, label) in enumerate(zip(photos, truth, strict=True)):
+            path = folder / "photos" / f"{part}_{i:03d}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(photo[..., 0] if channels == 1 else photo).save(path)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            rows.append({"path": path.name, "label": f"class {label}", "group": "",
+                         "split": part, "sha256": digest, "problem": ""})  # fmt: skip
+    write_csv(folder / "dataset.csv", list(rows[0]), rows)
+    names = [{"label": f"class {i}", "group": None} for i in range(labels)]
+    write_json(folder / "dataset.json", {"labels": names, "kept": "photos", "harmful": None})
+
+
 @pytest.fixture
-def trained(tmp_path, monkeypatch):
+def trained(tmp_path):
     """trained(**options) -> the body of train.json, of a run on drawn stripes in tmp_path."""
 
     def run(*, labels=2, n=N, rare=False, **options):
-        settings = make_settings({"run": tmp_path, **QUICK, **options})
+        settings = make_settings({"run": tmp_path, "data": tmp_path, **QUICK, **options})
         parts = {
             "train": stripes(n, labels, settings.channels),
             "validation": stripes(24, labels, settings.channels, seed=1),
@@ -65,16 +82,7 @@ def trained(tmp_path, monkeypatch):
                 name: (p, (np.arange(len(p)) % 10 == 9).astype(int))
                 for name, (p, _) in parts.items()
             }
-        names = [f"class {i}" for i in range(labels)]
-        monkeypatch.setattr(train, "read_labels", lambda folder: (names, None))
-        monkeypatch.setattr(
-            train,
-            "load_part",
-            lambda folder, settings, part, spec: (
-                SimpleNamespace(truth=parts[part][1]),
-                parts[part][0],
-            ),
-        )
+        written(tmp_path, parts, labels, settings.channels)
         body = train.work(tmp_path, settings)
         write_json(tmp_path / "train.json", body)
         return body
@@ -97,16 +105,17 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What augment.augmented_batch was given: (pictures, indices, round), where it augments."""
+    """What augmented_batch was given: (pictures, round of each), where it augments."""
     calls = []
-    right = augment.augmented_batch
+    right = phases.augmented_batch
 
-    def seen(photos, augmentations, *, seed, indices, round):
+    def seen(photos, augmentations, *, seed, content, round):
         if augmentations:
-            calls.append((photos, list(indices), round))
-        return right(photos, augmentations, seed=seed, indices=indices, round=round)
+            calls.append((np.array(photos), np.broadcast_to(round, len(photos)).tolist()))
+        return right(photos, augmentations, seed=seed, content=content, round=round)
 
-    monkeypatch.setattr(augment, "augmented_batch", seen)
+    for module in (phases, features):
+        monkeypatch.setattr(module, "augmented_batch", seen)
     return calls
 
 
@@ -141,53 +150,17 @@ def test_validation_photos_are_never_augmented_for_features(trained, shown, weig
     assert held_out_are_not_among(shown)
 
 
-def test_each_epoch_is_a_round_over_the_training_photos_in_its_own_order(trained, shown):
+def test_each_epoch_is_a_round_over_the_training_photos(trained, shown):
     trained(epochs="2+1", patience=50)
     assert held_out_are_not_among(shown)
+    # Besides, a few steps of round 0 are timed for the plan.
     rounds = {}
-    for _, indices, round in shown:
-        rounds.setdefault(round, []).append(indices)
+    for photos, of_each in shown:
+        for photo, number in zip(photos, of_each, strict=True):
+            rounds.setdefault(number, []).append(photo.tobytes())
     assert sorted(rounds) == [0, 1, 2]
-    data = train.batches((*stripes(N, 2), None), (), batch=QUICK["batch_size"], seed=0)
-    orders = []
-    for number, batches in rounds.items():
-        # Keras looks at the first batches of a fit once more to learn their shape.
-        unique = [batch for i, batch in enumerate(batches) if batch not in batches[:i]]
-        data.start(number)
-        assert sum(unique, []) == list(data.order)
-        orders.append(sorted(data.order) == list(range(N)) and tuple(data.order))
-    assert all(orders) and len(set(orders)) == 3
-
-
-def test_a_fit_sees_the_batches_in_their_order(monkeypatch):
-    """As many steps as photos: what the network sees is what the data set says, in order."""
-    import keras
-
-    photos, truth = stripes(10, 2)
-    data = train.batches((photos, truth, None), (), batch=1, seed=0)
-    orders = []
-    seen = []
-    for number in range(2):
-        data.start(number)
-        orders += [int(i) for i in data.order]
-    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), keras.layers.Flatten(),
-                              keras.layers.Dense(1)])  # fmt: skip
-
-    def loss(wanted, got):
-        return keras.ops.mean(got)
-
-    model.compile("sgd", loss, run_eagerly=True)
-    step = model.train_step
-    sums = {int(photo.astype(int).sum()): i for i, photo in enumerate(photos)}
-
-    def watched(batch):
-        seen.append(sums[round(float(np.asarray(batch[0], np.float64).sum()))])
-        return step(batch)
-
-    monkeypatch.setattr(model, "train_step", watched)
-    callbacks = [train.new_round(data, iter(range(2)))]
-    model.fit(data, epochs=2, verbose=0, shuffle=False, callbacks=callbacks)
-    assert seen == orders
+    ours = sorted(photo.tobytes() for photo in stripes(N, 2)[0])
+    assert sorted(rounds[1]) == sorted(rounds[2]) == ours != rounds[1] != rounds[2]
 
 
 @pytest.mark.parametrize("start", ["random", "given"])
@@ -201,17 +174,20 @@ def test_a_seed_gives_the_same_model(start, trained, tmp_path, weights):
     assert found[0] == found[1] != found[2]
 
 
-def test_the_views_of_a_flip_are_the_photo_and_its_mirror_image(trained, shown, weights):
+def test_the_views_of_a_flip_are_the_photo_and_its_mirror_image(trained, weights, monkeypatch):
+    made = []
+    right = features.augmented_batch
+
+    def seen(photos, augmentations, **given):
+        made.append(right(photos, augmentations, **given))
+        return made[-1]
+
+    monkeypatch.setattr(features, "augmented_batch", seen)
     body = trained(weights=weights, augment="flip", views=2)
     assert (body["views"], [a["name"] for a in body["augment"]]) == (2, ["flip"])
-    views = {}
-    for photos, indices, round in shown:
-        for photo, index in zip(photos, indices, strict=True):
-            view = augment.augmented(photo, [("flip", 0)], seed=0, index=index, round=round)
-            views.setdefault(index, []).append(view.tobytes())
-    assert sorted(views) == list(range(N))
-    for index, photo in enumerate(stripes(N, 2)[0]):
-        assert sorted(views[index]) == sorted([photo.tobytes(), photo[:, ::-1].tobytes()])
+    pairs = sorted(tuple(sorted(p.tobytes() for p in pair)) for pair in made if len(pair) == 2)
+    wanted = [(p.tobytes(), p[:, ::-1].tobytes()) for p in stripes(N, 2)[0]]
+    assert pairs == sorted(tuple(sorted(pair)) for pair in wanted)
 
 
 @pytest.mark.parametrize("options", [{"augment": "none", "views": 5}, {"views": 1}])
@@ -226,7 +202,9 @@ def test_the_record_says_how_it_was_trained_and_the_model_is_of_the_best_epoch(t
     body = trained(epochs="2+3", patience=50, head="8,4", dropout=0.2, learning_rate=0.03)
     assert body["architecture"]["units"] == [8, 4]
     assert body["head"] == {"units": [8, 4], "output": "softmax"}
-    assert body["fits"] == [{"most": 2, "epochs": 2}, {"most": 3, "epochs": 3}]
+    (phase,) = body["phases"]
+    assert phase["fits"] == [{"most": 2, "epochs": 2}, {"most": 3, "epochs": 3}]
+    assert (phase["phase"], phase["kept"], phase["loss_before"]) == ("every layer", True, None)
     assert (body["epochs"], body["dropout"], body["views"]) == (5, 0.2, None)
     assert body["class_weights"] is None
     assert body["augment"][1] == {"name": "rotate", "value": 10.0, "unit": "degrees"}
@@ -244,48 +222,9 @@ def test_the_record_says_how_it_was_trained_and_the_model_is_of_the_best_epoch(t
     assert float(found) == pytest.approx(min(losses), abs=1e-4)
 
 
-class Told:
-    """Stands for a Keras model whose fits end as told: validation losses and weights by fit."""
-
-    def __init__(self, *losses):
-        self.losses, self.weights, self.started = list(losses), "start", []
-
-    def fit(self, **given):
-        self.started.append(self.weights)
-        losses = self.losses.pop(0)
-        self.weights = f"best of {losses}"
-        return SimpleNamespace(history={"val_loss": losses})
-
-    def get_weights(self):
-        return self.weights
-
-    def set_weights(self, weights):
-        self.weights = weights
-
-
-def test_the_best_of_all_fits_is_kept_and_gone_on_from():
-    model = Told([3, 2], [2.5, 2.6], [1.5])
-    found = head.fit_all(model, {}, None, fits=(2, 2, 1), patience=1, callbacks=lambda: [])
-    assert model.started == ["start", "best of [3, 2]", "best of [3, 2]"]
-    assert model.weights == "best of [1.5]"
-    assert found.history == {"fit": [1, 1, 2, 2, 3], "val_loss": [3, 2, 2.5, 2.6, 1.5]}
-    assert found.epochs == (2, 2, 1)
-
-
-def test_the_optimizer_goes_on_from_fit_to_fit():
-    import keras
-
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("adam", "mse")
-    x, y = np.ones((8, 2), np.float32), np.ones(8, np.float32)
-    given = {"x": x, "y": y, "batch_size": 4}
-    found = head.fit_all(model, given, (x, y), fits=(3, 2), patience=50, callbacks=list)
-    assert found.epochs == (3, 2) and int(model.optimizer.iterations) == 5 * 2
-
-
 def test_a_fit_stops_when_the_validation_loss_gets_no_better(trained):
     body = trained(epochs="30+30", patience=2, learning_rate=1.0, augment="none")
-    assert all(fit["epochs"] < 30 for fit in body["fits"])
+    assert all(fit["epochs"] < 30 for fit in body["phases"][0]["fits"])
 
 
 def test_balanced_class_weights_are_those_of_scikit_learn():
@@ -303,36 +242,29 @@ def test_a_class_without_training_photos_has_no_weight():
         head.class_weights(np.array([0, 2, 2]), ["a", "b", "c"])
 
 
-def test_weights_go_with_their_photos_on_features(trained, weights, monkeypatch):
-    fits = []
-    right = head.fit_all
+@pytest.mark.parametrize("start", ["random", "given"])
+def test_weights_go_with_their_photos(start, trained, weights, monkeypatch):
+    given = []
+    right = phases.batches
 
-    def fit_all(model, given, held, **options):
-        fits.append((given, held))
-        return right(model, given, held, **options)
+    def seen(*args, **kwargs):
+        given.append(right(*args, **kwargs))
+        return given[-1]
 
-    monkeypatch.setattr(head, "fit_all", fit_all)
-    body = trained(rare=True, n=80, class_weights="balanced", weights=weights, views=3)
+    monkeypatch.setattr(phases, "batches", seen)
+    options = {"weights": weights, "views": 3} if start == "given" else {}
+    body = trained(rare=True, n=80, class_weights="balanced", **options)
     wanted = {"class 0": pytest.approx(80 / (2 * 72)), "class 1": pytest.approx(80 / (2 * 8))}
     assert body["class_weights"] == wanted
-    ((given, (_, truth, held)),) = fits
-    assert len(given["x"]) == len(given["y"]) == 3 * 80
-    for of, found in ((given["y"], given["sample_weight"]), (truth, held)):
-        assert set(of) == {0, 1}
-        np.testing.assert_allclose(found, np.where(of == 1, 80 / 16, 80 / 144), rtol=1e-6)
-
-
-def test_weights_go_with_their_photos_from_random_weights(trained, monkeypatch):
-    given = []
-    right = train.batches
-    monkeypatch.setattr(
-        train, "batches", lambda part, *a, **k: given.append(right(part, *a, **k)) or given[-1]
-    )
-    trained(rare=True, n=80, class_weights="balanced", epochs="1")
-    for data in given:  # training and validation
-        _, truth, weights = (np.concatenate(parts) for parts in zip(*data, strict=True))
-        np.testing.assert_allclose(weights, np.where(truth == 1, 80 / 16, 80 / 144), rtol=1e-6)
-    assert len(given) == 2 and 1 in truth
+    train_on, held = given
+    assert len(train_on) == (3 * 80 if options else 80) // 16
+    for data in given:
+        _, truth, found = (np.concatenate(parts) for parts in zip(*data, strict=True))
+        counts = found > 0  # what fills the last batch does not
+        assert set(truth[counts, 0]) == {0, 1}
+        wanted = np.where(truth[:, 0] == 1, 80 / 16, 80 / 144)
+        np.testing.assert_allclose(found[counts], wanted[counts], rtol=1e-6)
+        assert counts.sum() == (24 if data is held else len(train_on) * 16)
 
 
 def test_dropout_stands_before_the_head_in_training_only(trained, tmp_path, weights, monkeypatch):
@@ -373,15 +305,133 @@ def test_every_setting_that_is_read_makes_the_stage_anew():
     """Read from the source: `settings.x` in this stage, all but what it reads by content."""
     read = {
         node.attr
-        for module in (train, adopt)
+        for module in (train, adopt, transfer, phases)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "settings"
+        and (
+            (isinstance(node.value, ast.Name) and node.value.id == "settings")
+            or (isinstance(node.value, ast.Attribute) and node.value.attr == "settings")
+        )
     }
-    # weights, model: by sha256, in `outside`. data: only for a warning; photos are in dataset.csv.
-    assert read - {"weights", "model", "data"} == set(train.STAGE.settings)
+    # By sha256, in `outside`; or only for a warning, a log or how the pictures are read.
+    beside = {"weights", "model", "data", "decoded_cache", "tensorboard"}
+    # Read in `devices`.
+    assert (read - beside) | {"precision"} == set(train.STAGE.settings)
     assert set(train.STAGE.settings) <= set(config.OPTIONS)
+
+
+def tuned(trained, weights, **options):
+    return trained(weights=weights, unfreeze="1", tune_epochs=3, epochs="3", **options)
+
+
+def test_fine_tuning_that_helps_is_kept(trained, weights, tmp_path, monkeypatch):
+    body = tuned(trained, weights, tune_rate=3e-3, augment="none", n=96)
+    first, second = body["phases"]
+    assert (first["phase"], second["phase"], second["kept"]) == ("head", "fine-tuning", True)
+    assert second["loss"] < second["loss_before"]
+    assert second["loss_before"] == pytest.approx(first["loss"], abs=2e-3)  # features are float16
+    rows = history_of(tmp_path)
+    assert [row["phase"] for row in rows] == ["head"] * 3 + ["fine-tuning"] * 3
+    assert body["best_epoch"] == 3 + second["best_epoch"]
+    # The frozen block is as it was given, the other is not.
+    model = keras_file.load(tmp_path / "model.keras")
+    pixels = keras_file_input(weights)
+    for name, same in (("block1_conv", True), ("block2_conv", False)):
+        pairs = zip(*(net.get_layer(name).get_weights() for net in (model, pixels)), strict=True)
+        assert all(np.array_equal(one, other) for one, other in pairs) == same
+    assert all(layer.trainable for layer in model.layers)
+    # Nothing of what a phase had come to is left; what was computed once is.
+    left = sorted(p.name for p in (tmp_path / "training").iterdir())
+    assert left == ["decoded", "features"]
+
+
+def keras_file_input(weights):
+    """The backbone with the weights that were given."""
+    import keras
+
+    pixels = keras.Input((SIZE, SIZE, 3))
+    base = keras.Model(pixels, backbones.BACKBONES["plain_cnn"](keras, pixels, None))
+    base.load_weights(weights)
+    return base
+
+
+def test_fine_tuning_that_does_not_help_is_not_kept(trained, weights, tmp_path, capsys):
+    alone = trained(weights=weights, epochs="3")
+    wanted = (tmp_path / "model.keras").read_bytes()
+    capsys.readouterr()
+    body = tuned(trained, weights, tune_rate=9.0)  # which ruins it
+    assert [phase["kept"] for phase in body["phases"]] == [True, False]
+    assert body["best_epoch"] == alone["best_epoch"] and body["epochs"] > alone["epochs"]
+    assert (tmp_path / "model.keras").read_bytes() == wanted
+    said = " ".join(capsys.readouterr().err.split())
+    assert "fine-tuning did no better than the head on validation" in said
+    assert "the last 1 of 2 blocks" in said  # the plan, before
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("start", ["random", "given"])
+def test_a_killed_training_goes_on_to_the_same_bytes(
+    start, trained, weights, tmp_path, monkeypatch
+):
+    options = {"dropout": 0.3, "epochs": "2+1"}
+    if start == "given":
+        options |= {"weights": weights, "unfreeze": "all", "tune_epochs": 3, "batch_norm": "adapt",
+                    "tune_rate": 1e-3}  # fmt: skip
+    trained(**options)
+    names = ("model.keras", "history.csv")
+    wanted = [(tmp_path / name).read_bytes() for name in names]
+    right, written = fit.checkpoint.write, []
+
+    def killing(*given):
+        right(*given)
+        written.append(given[0].name)
+        raise Killed
+
+    monkeypatch.setattr(fit.checkpoint, "write", killing)
+    epochs = len(wanted[1].splitlines()) - 1
+    for _ in range(epochs):  # killed after every epoch of every phase
+        with pytest.raises(Killed):
+            trained(**options)
+    assert len(set(written)) == (2 if start == "given" else 1)
+    trained(**options)
+    assert [(tmp_path / name).read_bytes() for name in names] == wanted
+
+
+def test_features_are_computed_again_for_what_changed_alone(trained, weights, monkeypatch):
+    counts = []
+    right = transfer.features
+
+    def counted(extract, pictures, **given):
+        def seen(pixels):
+            counts[-1] += len(pixels)
+            return extract(pixels)
+
+        counts.append(0)
+        return right(seen, pictures, **given)
+
+    monkeypatch.setattr(transfer, "features", counted)
+    monkeypatch.setattr(transfer, "BATCH", 1)
+    trained(weights=weights)
+    assert counts == [2 * N, 24]
+    counts.clear()
+    trained(weights=weights, learning_rate=0.01, dropout=0.1)
+    assert counts == [0, 0]
+    counts.clear()
+    trained(weights=weights, views=3)
+    assert counts == [N, 0]
+    counts.clear()
+    trained(weights=weights, n=N + 2)  # photos that are there draw other noise, too: all are new
+    assert counts[1] == 0 < counts[0]
+
+
+def test_logs_for_tensorboard(trained, weights, tmp_path):
+    pytest.importorskip("tensorboard")
+    trained(weights=weights, epochs="2", tensorboard=True)
+    (log,) = (tmp_path / "training" / "tensorboard" / "head").iterdir()
+    assert b"val_loss" in log.read_bytes()
 
 
 @pytest.mark.parametrize("text, channels", [("0", 1), ("64,32", 3)])

@@ -31,6 +31,7 @@ MODULES = {
 EXTRAS = {
     "heif": "HEIC and AVIF photos",
     "jax": "training on JAX",
+    "tensorboard": "curves of training in TensorBoard",
     "cluster": "work on a Dask cluster",
     "ray": "work on a Ray cluster",
     "oldest": "scores on the oldest runtime that apps ship",

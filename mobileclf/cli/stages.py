@@ -71,6 +71,17 @@ TABLE: dict[str, Option] = {
     "batch_size": _option("train", "Images in a step [32]."),
     "learning_rate": _option("train", "Adam's step size in training [0.001]."),
     "patience": _option("train", "Epochs without a better validation loss before the stop [6]."),
+    "unfreeze": _option("train", "Last blocks that are fine-tuned after the head, or all [0]."),
+    "tune_epochs": _option("train", "Most epochs of that fine-tuning [10]."),
+    "tune_rate": _option("train", "Adam's largest step size in it [0.00001]."),
+    "batch_norm": _option("train", "Statistics in it: frozen, or adapt [frozen]."),
+    "precision": _option("train", "float32, bfloat16, float16, or by the device [auto]."),
+    "backend": _option("train", "tensorflow or jax, for training alone [tensorflow]."),
+    "decoded_cache": _option("train", "Keep decoded photos in the run between epochs [yes]."),
+    "tensorboard": _option("train", "Also write logs for TensorBoard, in the run [no]."),
+    "coordinator": _option("train", "With jax on several hosts: host:port of the first process."),
+    "processes": _option("train", "With jax on several hosts: number of processes."),
+    "process_index": _option("train", "With jax on several hosts: which one this is, from 0."),
     "without": _option("quantize", "Rewrites to leave out, by name, comma-separated [none]."),
     "budget": _option("quantize", "Time to train int8 in, as 90s, 20m or 1h [it is not trained]."),
     "fine_tune_epochs": _option("quantize", "Most epochs that --budget trains for [20]."),
@@ -124,7 +135,7 @@ def _command(name: str, stage: str, *, summary: str, leading: dict[str, Any] | N
             record = pipeline.run_until(settings, stage, verbose=verbose)
             if as_json:
                 typer.echo(pipeline.as_json(record))
-            else:
+            elif record:  # one that trains along with another process makes none
                 from mobileclf.report.stages import show
 
                 show(settings, stage)

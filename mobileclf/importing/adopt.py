@@ -114,6 +114,7 @@ def _some_photos(folder: Path, settings: Settings, spec: ImageSpec) -> _Photos:
     parts = [read_part(folder, name) for name in SEEN]
     all_of_them = Part(
         paths=tuple(path for part in parts for path in part.paths),
+        digests=tuple(digest for part in parts for digest in part.digests),
         truth=np.concatenate([part.truth for part in parts]),
     )
     some = all_of_them[label_order.choose(all_of_them.truth)]

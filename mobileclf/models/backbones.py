@@ -7,7 +7,8 @@ the head stands on the backbone's output, with no model inside a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,14 @@ from mobileclf.errors import DataError, EnvironmentProblem
 FEATURES = "features"
 PROBABILITIES = "probabilities"
 FLATTENED = ("plain_cnn",)  # the others average over the picture
+# Names of the layers that end a block; Keras orders layers by depth, so that a block's are
+# between two of them.
+BLOCK_ENDS = {
+    "inception_v3": r"mixed\d+",
+    "mobilenet_v2": r"(bn_Conv1|expanded_conv_project_BN|block_\d+_(project_BN|add))",
+    "small_cnn": r"block\d_relu",
+    "plain_cnn": r"block\d_pool",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +60,31 @@ class Architecture:
         return cls(**{**record, "units": tuple(record["units"])})
 
 
-def build(k: ModuleType, architecture: Architecture, *, weights: str | None = None) -> Any:
+def build(
+    k: ModuleType,
+    architecture: Architecture,
+    *,
+    weights: str | None = None,
+    cleared: Callable[[], None] = lambda: None,
+) -> Any:
     """A model of `k`: pixels to probabilities, float32 (n, labels).
+
+    cleared: what sets Keras' own settings (dtype policy, distribution) once they were cleared,
+    which is how the names of layers come to count up from the beginning.
 
     weights: None for random ones (seeded), `imagenet`, or the path of a Keras h5 without top.
     They are the colour network's; the grey one with them is the colour one fed with the grey
     picture three times over. Raises DataError for weights that are absent, no h5 or of another
     network, and EnvironmentProblem when ImageNet's cannot be fetched.
     """
-    import tensorflow as tf
+    if k.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    # Whatever is computed with the network from here on is computed the same way every time.
-    tf.config.experimental.enable_op_determinism()
+        # Whatever is computed with the network from here on is computed the same way every time.
+        tf.config.experimental.enable_op_determinism()
     grey = weights is not None and architecture.channels == 1
-    colour = _backbone(k, replace(architecture, channels=3), weights) if grey else None
-    base = _backbone(k, architecture, None if grey else weights)
+    colour = _backbone(k, replace(architecture, channels=3), weights, cleared) if grey else None
+    base = _backbone(k, architecture, None if grey else weights, cleared)
     if colour is not None:
         _sum_colours(colour, base)
     flat = architecture.backbone in FLATTENED
@@ -77,9 +96,34 @@ def build(k: ModuleType, architecture: Architecture, *, weights: str | None = No
     return k.Model(base.input, x, name=architecture.backbone)
 
 
-def _backbone(k: ModuleType, architecture: Architecture, weights: str | None) -> Any:
+def blocks(model: Any, backbone: str) -> list[list[Any]]:
+    """The layers up to the features, from pixels on, in the blocks that the network is made of:
+    InceptionV3's modules, MobileNetV2's bottlenecks, a plain network's convolutions.
+
+    Every block has weights; the first is the stem where there is one, and layers without weights
+    stand with the block before them.
+    """
+    body = model.layers[: model.layers.index(model.get_layer(FEATURES))]
+    found: list[list[Any]] = [[]]
+    for layer in body:
+        found[-1].append(layer)
+        if re.fullmatch(BLOCK_ENDS[backbone], layer.name):
+            found.append([])
+    whole: list[list[Any]] = []
+    for block in found:
+        if whole and not any(layer.weights for layer in block):
+            whole[-1] += block
+        else:
+            whole.append(block)
+    return whole
+
+
+def _backbone(
+    k: ModuleType, architecture: Architecture, weights: str | None, cleared: Callable[[], None]
+) -> Any:
     """A model from pixels to what the features are taken of."""
     k.backend.clear_session()  # layer names count up from here: equal in both Keras
+    cleared()
     k.utils.set_random_seed(architecture.seed)
     size = architecture.image_size
     pixels = k.Input((size, size, architecture.channels), name="pixels")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,69 +46,6 @@ def class_weights(truth: NDArray[np.int64], labels: Sequence[str]) -> Float:
             f"{labels[int(counts.argmin())]!r}; add some"
         )
     return (len(truth) / (len(labels) * counts)).astype(np.float32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """What came of `fit_all`: numbers by epoch over all fits, and each fit's epochs run.
-
-    history: metric to values; `fit` holds each epoch's fit, from 1.
-    """
-
-    history: dict[str, list[float]]
-    epochs: tuple[int, ...]
-
-
-def fit_all(
-    model: Any,
-    train: Any,
-    validation: Any,
-    *,
-    fits: Sequence[int],
-    patience: int,
-    callbacks: Callable[[], list[Any]],
-) -> Fitted:
-    """Fit a compiled model several times, one after the other, the optimizer going on.
-
-    train, validation: keyword arguments of `fit` for the data (x, y, ...) and the value of its
-    `validation_data`. fits: most epochs of each. callbacks: makes each fit's own. A fit stops
-    `patience` epochs after its best validation loss. The next starts from the best weights
-    before it, and the best of all fits are in the model at the end.
-    """
-    history: dict[str, list[float]] = {}
-    run = []
-    best, best_weights = np.inf, model.get_weights()
-    for number, most in enumerate(fits, start=1):
-        found = model.fit(
-            **train, validation_data=validation, epochs=most, verbose=0,
-            callbacks=[early_stopping(patience), *callbacks()],
-        ).history  # fmt: skip
-        run.append(len(found["val_loss"]))
-        for name, values in {"fit": [number] * run[-1], **found}.items():
-            history.setdefault(name, []).extend(values)
-        if min(found["val_loss"]) < best:
-            best, best_weights = min(found["val_loss"]), model.get_weights()
-        else:
-            model.set_weights(best_weights)
-    return Fitted(history=history, epochs=tuple(run))
-
-
-def loss_of(sigmoid: bool) -> Any:
-    """Cross-entropy on logits: binary for one unit, else sparse categorical."""
-    import keras
-
-    if sigmoid:
-        return keras.losses.BinaryCrossentropy(from_logits=True)
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def early_stopping(patience: int) -> Any:
-    """Stop after `patience` epochs without a better validation loss; keep the best weights."""
-    import keras
-
-    return keras.callbacks.EarlyStopping(
-        monitor="val_loss", patience=patience, restore_best_weights=True, start_from_epoch=0
-    )
 
 
 def one_output_per_label(kernel: Float, bias: Float) -> tuple[Float, Float]:

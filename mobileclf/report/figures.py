@@ -197,6 +197,7 @@ def _history(figure: Figure, run: Path) -> None:
         raise DataError(f"{run}: nothing was trained, the model was given; there is no history")
     rows = read_csv(run / "history.csv")
     epochs = [int(row["epoch"]) for row in rows]
+    turns = [i for i in range(1, len(rows)) if rows[i]["phase"] != rows[i - 1]["phase"]]
     figure.set_size_inches(9.6, 3.8)
     for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, name, colour in (
@@ -205,6 +206,11 @@ def _history(figure: Figure, run: Path) -> None:
             axes.plot(
                 epochs, [float(row[key]) for row in rows], marker=".", color=colour, label=name
             )
+        for turn in turns:
+            axes.axvline(
+                epochs[turn] - 0.5, color="#888888", linewidth=1, linestyle=":",
+                label=f"{rows[turn]['phase']} from here",
+            )  # fmt: skip
         axes.axvline(record["best_epoch"], color=RED, linewidth=1, label="kept")
         axes.set_xlabel("epoch")
         axes.set_ylabel(what)

@@ -76,7 +76,7 @@ def _train(record: Record) -> Table:
     return facts(
         "float model",
         {
-            "epochs": record["epochs"],
+            **{f"epochs, {phase['phase']}": _epochs(phase) for phase in record["phases"]},
             "best epoch": record["best_epoch"],
             "validation accuracy": record["validation"]["accuracy"],
             "validation loss": record["validation"]["after_temperature"]["loss"],
@@ -84,6 +84,11 @@ def _train(record: Record) -> Table:
             "parameters": record["parameters"],
         },
     )
+
+
+def _epochs(phase: Record) -> str:
+    count = sum(fit["epochs"] for fit in phase["fits"])
+    return f"{count}" if phase["kept"] else f"{count}, not kept: no better than before"
 
 
 def _given(record: Record) -> Table:

@@ -1,0 +1,1 @@
+"""Training: from pictures to a fitted network, on features or on pixels."""

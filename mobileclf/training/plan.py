@@ -1,0 +1,52 @@
+"""What a training is about to do and how long it may take, from timing a few of its steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .fit import assign, values
+
+STEPS = 3  # that are timed; the first of them compiles
+
+
+def seconds_per_step(model: Any, data: Any) -> float:
+    """Of `fit` on these batches, once it is compiled. The model and its optimizer stay as they
+    are; the compiled step is the one that training takes."""
+    import keras
+
+    model.optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *model.optimizer.variables]
+    before = values(variables)
+    ends: list[float] = []
+    began = time.perf_counter()
+    done = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+    )
+    data.start(0, most=STEPS)
+    model.fit(data, epochs=1, verbose=0, shuffle=False, callbacks=[done])
+    data.start(0)
+    assign(variables, before)
+    return float(np.median(np.diff(ends))) if len(ends) > 1 else ends[0] - began
+
+
+def seconds_per_photo(
+    extract: Callable[[NDArray[np.float32]], object], shape: tuple[int, ...], batch: int
+) -> float:
+    """Through a network, a batch at a time, once it is compiled. shape: of one photo."""
+    pixels = np.zeros((batch, *shape), np.float32)
+    extract(pixels)  # compiles
+    began = time.perf_counter()
+    extract(pixels)
+    return (time.perf_counter() - began) / batch
+
+
+def about(seconds: float) -> str:
+    """A length of time for a person."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {round(seconds / 60)} min"
