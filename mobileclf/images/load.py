@@ -179,7 +179,8 @@ def upright(image: Image.Image) -> Image.Image:
     # Pillow would warn of it, and nothing here uses it.
     image.info.pop("transparency", None)
     turn = UPRIGHT.get(orientation(image))
-    return (image if turn is None else image.transpose(turn)).convert("RGB")
+    image = image if turn is None else image.transpose(turn)
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 _quiet = threading.Lock()
