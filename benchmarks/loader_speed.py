@@ -60,12 +60,14 @@ RATIOS: Sequence[tuple[str, str, float | None]] = (
 
 
 def ours(store: Store, paths: Sequence[str], spec: ImageSpec, cache: Path) -> Mapping[str, Any]:
-    """Our ways: each reads every photo once. cache: a file for the decoded photos, filled here."""
+    """Our ways: each reads every photo once. cache: a folder for decoded photos, filled here."""
     digests = tuple(sha256_file(store.root / path) for path in paths)
     photos = pictures.Pictures(
         store=store, paths=tuple(paths), digests=digests, spec=spec, cluster=None
     )
-    read = pictures.reader(photos, cache, "decode")
+    kept = pictures.kept_in(cache, spec)
+    pictures.fill(kept, photos, "decode")
+    read = pictures.reader(photos, kept)
     shown = augmentations_of("seeds")
     order = np.random.default_rng(0).permutation(len(paths))
     steps = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
@@ -154,7 +156,7 @@ def main() -> int:
         photos = Path(name) / "photos"
         paths = list(chosen(given.photos, photos, given.most))
         ways: dict[str, Callable[[], object]] = {
-            **ours(open_store(photos), paths, spec, Path(name) / "decoded.rows"),
+            **ours(open_store(photos), paths, spec, Path(name) / "decoded"),
             GENERATOR: generator(photos, given.size, augmented=False),
             AUGMENTING: generator(photos, given.size, augmented=True),
             PILLOW: pillow(photos, paths, given.size),

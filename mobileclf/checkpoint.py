@@ -24,14 +24,15 @@ def write(path: Path, key: str, about: Record, arrays: Sequence[NDArray[Any]]) -
         np.savez(file, about=np.array(text), **{f"{i:05d}": a for i, a in enumerate(arrays)})
 
 
-def read(path: Path, key: str) -> tuple[Record, list[NDArray[Any]]] | None:
-    """What was written under the same key; None where there is nothing, nothing whole, or what
-    another computation left."""
+def read(path: Path, key: str, arrays: int) -> tuple[Record, list[NDArray[Any]]] | None:
+    """What was written under the same key, with so many arrays; None where there is nothing,
+    nothing whole, or what another computation left."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             found = json.loads(str(stored["about"]))
             if found["key"] != key:
                 return None
-            return found["about"], [stored[name] for name in sorted(set(stored.files) - {"about"})]
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile):
+            names = sorted(set(stored.files) - {"about"})
+            return (found["about"], [stored[n] for n in names]) if len(names) == arrays else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile):
         return None

@@ -104,6 +104,7 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
     raise; EnvironmentProblem where the run is in use or a folder cannot be written.
     """
     from .source import forms
+    from .training import child
 
     # Before the run folder is made: a mistyped path leaves nothing behind.
     if settings.model is not None:
@@ -114,13 +115,12 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
         raise UsageError(f"--form {settings.form}: the drawn sample is {SAMPLE_FORM}; give --data")
     else:
         forms.check_options(SAMPLE_FORM, settings)
-    from .training import child
-
-    child.check(settings)
     names = STAGES[: STAGES.index(stage_name) + 1]
+    if "train" in names:
+        child.check(settings)
     folder = settings.run_folder
     _writable(folder)
-    if child.follows(settings):
+    if "train" in names and child.follows(settings):
         return child.follow(settings, verbose=verbose)
     with _locked(folder), chatter.led_to(None if verbose else folder / LOG):
         inputs = _say_plan(settings, names)

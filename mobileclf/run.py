@@ -26,6 +26,7 @@ class Stage:
     `packages` are the distributions whose versions bear on the result. `schema` is raised when
     the keys of the record change, so that an older one is made anew.
     `outside(settings)` names what the stage reads outside the run, as sha256 by name.
+    `recorded(folder)` takes away what only an interrupted stage would have gone on from.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Stage:
     work: Callable[[Path, Settings], Record]
     packages: tuple[str, ...] = ()
     outside: Callable[[Settings], Mapping[str, object]] = lambda settings: {}
+    recorded: Callable[[Path], None] = lambda folder: None
     schema: int = 1
 
 
@@ -99,6 +101,7 @@ def bring_up_to_date(stage: Stage, settings: Settings, inputs: Record | None = N
     body = stage.work(folder, settings)
     outputs = {name: sha256_file(folder / name) for name in sorted(body.pop("outputs"))}
     write_json(path, {"schema": stage.schema, **body, "inputs": inputs, "outputs": outputs})
+    stage.recorded(folder)
     note_time(folder, stage.name, time.monotonic() - start)
     return read_json(path)
 

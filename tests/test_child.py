@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mobileclf import errors, progress
+from mobileclf import errors, pipeline, progress
 from mobileclf.config import Settings, make_settings
 from mobileclf.errors import DataError, EnvironmentProblem, MobileclfError, UsageError
 from mobileclf.training import child, devices
@@ -209,6 +210,36 @@ def test_what_is_missing_is_said_early(monkeypatch):
         child.check(make_settings({**whole, "backend": "tensorflow"}))
 
 
+def test_that_tensorboard_is_missing_is_said_before_the_photos_are_read(monkeypatch, tmp_path):
+    asked = make_settings({"tensorboard": True, "run": tmp_path})
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
+    with pytest.raises(EnvironmentProblem, match=r"pip install 'mobileclf\[tensorboard\]'"):
+        child.check(asked)
+    (tmp_path / "train.json").touch()
+    child.check(asked)
+
+
+def test_what_does_not_train_follows_nobody(monkeypatch, tmp_path):
+    one = make_settings({**GROUP, "process_index": 1, "run": tmp_path / "run"})
+    alone = make_settings({**GROUP, "backend": "tensorflow", "process_index": 1, "run": tmp_path})
+    monkeypatch.setattr(child, "find_spec", lambda name: name)
+    monkeypatch.setattr(child, "follow", lambda settings, verbose: {"followed": settings.name})
+
+    class Reached(Exception):
+        pass
+
+    def locked(folder):
+        raise Reached
+
+    monkeypatch.setattr(pipeline, "_locked", locked)
+    assert pipeline.run_until(one, "train") == pipeline.run_until(one, "bundle")
+    for settings in (one, alone):
+        with pytest.raises(Reached):
+            pipeline.run_until(settings, "dataset")
+    with pytest.raises(UsageError, match="wanted --backend jax"):
+        pipeline.run_until(alone, "train")
+
+
 def test_all_but_the_first_process_follow():
     assert not child.follows(make_settings({"backend": "jax"}))
     assert not child.follows(make_settings({**GROUP, "process_index": 0}))
@@ -229,6 +260,12 @@ def test_a_follower_trains_once_the_first_process_answers(follower, monkeypatch,
     assert child.follow(follower) == {}
     assert "process 1 of 2: waiting for process 0 at localhost:1" in capfd.readouterr().err
     assert (follower.run_folder / "run.1.log").read_text() == "chatter\n"
+
+
+def test_a_follower_writes_no_curves(follower, monkeypatch):
+    monkeypatch.setattr(devices, "await_first", lambda group, seconds: iter(()))
+    monkeypatch.setattr(child, "run", lambda folder, settings: {"curves": settings.tensorboard})
+    assert child.follow(replace(follower, tensorboard=True)) == {"curves": False}
 
 
 def test_a_follower_of_a_run_that_is_trained_has_nothing_to_do(follower, monkeypatch, capsys):

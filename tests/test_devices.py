@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 from mobileclf.config import make_settings
-from mobileclf.errors import EnvironmentProblem, UsageError
+from mobileclf.errors import DataError, EnvironmentProblem, UsageError
 from mobileclf.training import devices
 from mobileclf.training.batches import Share
 from mobileclf.training.devices import (
@@ -16,6 +17,7 @@ from mobileclf.training.devices import (
     Group,
     await_first,
     group_of,
+    memory_said,
     precision_of,
     seen_by_jax,
     start,
@@ -194,3 +196,58 @@ def test_on_tensorflow_it_is_the_first_gpu_in_one_process(monkeypatch):
     asked = make_settings({"processes": 2, "process_index": 0, "coordinator": ADDRESS})
     with pytest.raises(UsageError, match="--processes 2: TensorFlow trains in a single process"):
         start(asked)
+
+
+def fake_tensorflow(monkeypatch, set_visible):
+    """In the place of TensorFlow, with two GPUs."""
+    config = SimpleNamespace(
+        list_physical_devices=lambda kind: ["first", "second"],
+        set_visible_devices=set_visible,
+        experimental=SimpleNamespace(
+            get_device_details={
+                "first": {"device_name": "A card", "compute_capability": (7, 5)}
+            }.__getitem__
+        ),
+    )
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(config=config))
+
+
+def test_tensorflow_leaves_the_other_gpus_alone(monkeypatch):
+    seen = []
+    fake_tensorflow(monkeypatch, lambda *given: seen.append(given))
+    assert devices._first_of_tensorflow() == ("gpu", "A card", (7, 5))
+    assert seen == [("first", "GPU")]
+
+    def begun(*given):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    fake_tensorflow(monkeypatch, begun)
+    assert devices._first_of_tensorflow() == ("gpu", "A card", (7, 5))
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's is named."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ResourceExhaustedError("OOM when allocating tensor with shape[2097152,2097152]"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 17592186044416 bytes."),
+        # As Keras passes it on from a layer.
+        RuntimeError("Exception encountered when calling L.call().\n\nRESOURCE_EXHAUSTED: Out of"),
+    ],
+)
+def test_memory_that_ran_out_is_said_with_what_to_do(error, capsys):
+    with pytest.raises(EnvironmentProblem, match="memory ran out; give a smaller --batch-size"):
+        with memory_said():
+            raise error
+    assert type(error).__name__ in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [DataError("RESOURCE_EXHAUSTED.jpg"), RuntimeError("another")])
+def test_other_errors_are_what_they_were(error, capsys):
+    with pytest.raises(type(error)) as caught, memory_said():
+        raise error
+    assert caught.value is error and capsys.readouterr().err == ""

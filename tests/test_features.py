@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 from dataclasses import replace
@@ -16,9 +17,9 @@ from mobileclf.errors import DataError, EnvironmentProblem
 from mobileclf.images.augment import augmented_batch
 from mobileclf.spelling import augmentations_of
 from mobileclf.training import features as module
-from mobileclf.training.features import Features, features
+from mobileclf.training.features import Features, features, lacking
 from mobileclf.training.pictures import Pictures, reader
-from tests.test_pictures import described, pictures_in, straight
+from tests.test_pictures import described, filled, pictures_in, straight
 
 FLIP = augmentations_of("flip,brightness=0.2")
 
@@ -66,7 +67,7 @@ def test_rows_are_view_by_view_and_the_same_as_straight(
     tmp_path: Path, cached: bool, views: int, augmentations: Any
 ) -> None:
     pictures = pictures_in(tmp_path / "photos")
-    read = reader(pictures, tmp_path / "decoded.rows", "load") if cached else None
+    read = reader(pictures, filled(tmp_path, pictures)) if cached else None
     network = Network()
     found = of(pictures, tmp_path, network, views=views, augmentations=augmentations, read=read)
     wanted = wanted_of(pictures, views, augmentations)
@@ -88,6 +89,19 @@ def test_what_is_there_is_not_computed_again(tmp_path: Path) -> None:
     more = Network()
     of(pictures_in(tmp_path / "photos", 9), tmp_path, more, views=3, augmentations=FLIP)
     assert sum(shape[0] for shape in more.shapes) == 16  # 2 * 2 + 9 new, in batches of 4
+
+
+def test_how_many_are_lacking_is_known_before(tmp_path: Path) -> None:
+    pictures = pictures_in(tmp_path / "photos")
+    named: Any = {"folder": tmp_path / "f", "key": "net", "shape": (2, 3), "augmentations": FLIP}
+    assert lacking(pictures, **named, views=2) == 14
+    assert not (tmp_path / "f").exists()
+    for index in range(2):  # as two processes leave them
+        with contextlib.suppress(EnvironmentProblem):
+            of(pictures, tmp_path / "f", Network(), views=2, augmentations=FLIP, share=(index, 2))
+        assert lacking(pictures, **named, views=2) == (6, 0)[index]
+    assert lacking(pictures, **named, views=3) == 7
+    assert lacking(pictures, **named, seed=1) == 7
 
 
 @pytest.mark.parametrize(
@@ -130,13 +144,13 @@ def test_a_picture_is_decoded_once_for_all_its_views(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names: list[str] = []
-    decode = module.decode
+    right = module.load_one
 
     def noted(store: Any, spec: Any, name: str) -> Any:
         names.append(name)
-        return decode(store, spec, name)
+        return right(store, spec, name)
 
-    monkeypatch.setattr(module, "decode", noted)
+    monkeypatch.setattr(module, "load_one", noted)
     pictures = pictures_in(tmp_path / "photos")
     of(pictures, tmp_path, Network(), views=4, augmentations=FLIP)
     assert sorted(names) == sorted(pictures.paths)
@@ -233,7 +247,9 @@ def test_the_work_can_be_sent_to_workers_elsewhere(
 
     def pickled(work: Any, items: Any, title: str, *, cluster: str | None, **other: Any) -> Any:
         assert cluster == "host:1"
-        return each(pickle.loads(pickle.dumps(work)), items, title, **other)
+        sent = pickle.dumps(work)
+        assert b"3.png" not in sent  # each task has its own pictures, not all
+        return each(pickle.loads(sent), items, title, **other)
 
     monkeypatch.setattr(module, "each", pickled)
     pictures = replace(pictures_in(tmp_path / "photos"), cluster="host:1")

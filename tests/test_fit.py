@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mobileclf.errors import DataError
+from mobileclf.training import phases
 from mobileclf.training.batches import Share, batch_size, batches
 from mobileclf.training.fit import Course, compiled, fit, loss_of
+from mobileclf.training.phases import Place
 from mobileclf.training.plan import seconds_per_step
 
 RNG = np.random.default_rng(0)
@@ -171,6 +174,48 @@ def test_a_fit_starts_from_the_best_before_it_and_the_optimizer_goes_on(monkeypa
     assert int(model.optimizer.iterations) == 3 * 5
 
 
+def test_a_loss_that_is_no_number_is_never_the_best(monkeypatch):
+    nan = float("nan")
+    assert (course_of([0.4, nan]).best, course_of([nan, 0.4]).best) == (0, 1)
+    assert course_of([0.5, nan, 0.4]).next_fit((9,), 2) == 1
+    assert course_of([0.5, nan, nan]).next_fit((9,), 2) is None
+    assert course_of([nan]).lowest == float("inf")
+    model = network()
+    shown, held = data()
+    before = [w.copy() for w in model.get_weights()]
+    right = type(model).fit
+
+    def ruined(self, *args, **kwargs):
+        found = right(self, *args, **kwargs)
+        found.history["val_cross_entropy"] = [nan]
+        return found
+
+    monkeypatch.setattr(type(model), "fit", ruined)
+    course = fit(model, shown, held, fits=(5,), patience=2)
+    assert len(course.fit) == 3
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_a_reader_raises_is_said_as_it_is():
+    def broken(rows, round):
+        if round == 1:
+            raise DataError("photo.jpg: broken; take it out")
+        return X[rows]
+
+    shown = batches(broken, Y[:40], None, size=8, seed=0)
+    with pytest.raises(DataError, match=r"^photo.jpg: broken; take it out$"):
+        fit(network(), shown, data()[1], fits=(3,), patience=5)
+
+
+def test_all_processes_go_on_from_the_same(tmp_path):
+    said = []
+    options = {"fits": (2,), "patience": 5, "state": tmp_path / "state.npz", "key": "k"}
+    for writes in (False, True, False):
+        fit(network(), *data(), writes=writes, agree=said.append, **options)
+    assert said[0] == said[1] != said[2]
+
+
 class Killed(Exception):
     pass
 
@@ -205,12 +250,47 @@ def test_after_a_kill_it_goes_on_to_the_same_numbers(stop_after, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("how", ["another key", "cut short", "no such file"])
+def test_in_float16_the_loss_is_scaled_and_a_kill_changes_nothing(tmp_path):
+    import keras
+
+    place = Place(folder=tmp_path, key="k", share=Share(), devices=1, scaled=True,
+                  agree=lambda text: None, logs=None)  # fmt: skip
+
+    def half():
+        keras.utils.set_random_seed(0)
+        keras.config.set_dtype_policy("mixed_float16")
+        body = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, activation="relu")])
+        keras.config.set_dtype_policy("float32")
+        body.add(keras.layers.Dense(2))
+        return compiled(body, optimizer=phases._adam(0.01, place), sigmoid=False)
+
+    undisturbed = half()
+    rates = iter([0.01, 0.005, 0.02])
+    wanted = fit(undisturbed, *data(), fits=(3,), patience=5, rate=lambda course: next(rates))
+    assert float(undisturbed.optimizer.inner_optimizer.learning_rate) == pytest.approx(0.02)
+    assert float(undisturbed.optimizer.dynamic_scale) > 1
+
+    def kill(course):
+        raise Killed
+
+    state = {"fits": (3,), "patience": 5, "state": tmp_path / "state.npz", "key": "k"}
+    with pytest.raises(Killed):
+        fit(half(), *data(), rate=lambda course: 0.01, epoch_done=kill, **state)
+    model = half()
+    rates = iter([0.005, 0.02])
+    assert fit(model, *data(), rate=lambda course: next(rates), **state) == wanted
+    for one, other in zip(everything(model), everything(undisturbed), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("how", ["another key", "cut short", "empty", "no such file"])
 def test_what_is_no_state_of_it_is_left(how, tmp_path):
     state = tmp_path / "state.npz"
     fit(network(), *data(), fits=(2,), patience=5, state=state, key="k")
     if how == "cut short":
         state.write_bytes(state.read_bytes()[:-100])
+    if how == "empty":
+        state.write_bytes(b"")
     if how == "no such file":
         state.unlink()
     done = []

@@ -20,7 +20,8 @@ from mobileclf.records import write_csv, write_json
 from mobileclf.scores import read_part
 from mobileclf.source.store import open_store
 from mobileclf.training import pictures as module
-from mobileclf.training.pictures import Pictures, decoded, reader
+from mobileclf.training.pictures import Pictures, decoded, fill, kept_in, reader
+from mobileclf.training.rows import Rows
 
 SPEC = ImageSpec(width=10, height=8)
 
@@ -50,17 +51,24 @@ def straight(pictures: Pictures) -> np.ndarray:
     return np.stack([load(root / name, pictures.spec) for name in pictures.paths])
 
 
+def filled(folder: Path, pictures: Pictures) -> Rows:
+    """The decoded pictures, kept in `folder`."""
+    kept = kept_in(folder, pictures.spec)
+    fill(kept, pictures, "load")
+    return kept
+
+
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names that were decoded."""
     names: list[str] = []
-    decode = module.decode
+    right = module.load_one
 
     def noted(store, spec, name):
         names.append(name)
-        return decode(store, spec, name)
+        return right(store, spec, name)
 
-    monkeypatch.setattr(module, "decode", noted)
+    monkeypatch.setattr(module, "load_one", noted)
     return names
 
 
@@ -74,7 +82,7 @@ def test_decoded_is_in_the_order_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_reader_gives_any_rows_in_any_order(tmp_path: Path, cached: bool) -> None:
     pictures = pictures_in(tmp_path / "photos")
-    read = reader(pictures, tmp_path / "decoded.rows" if cached else None, "load")
+    read = reader(pictures, filled(tmp_path, pictures) if cached else None)
     wanted = straight(pictures)
     for rows in ([0, 1, 2, 3, 4, 5, 6], [6, 6, 2], [3], []):
         got = read(np.array(rows, np.int64))
@@ -85,7 +93,7 @@ def test_a_reader_gives_any_rows_in_any_order(tmp_path: Path, cached: bool) -> N
 @pytest.mark.parametrize("cached", [True, False])
 def test_many_threads_may_read(tmp_path: Path, cached: bool) -> None:
     pictures = pictures_in(tmp_path / "photos")
-    read = reader(pictures, tmp_path / "decoded.rows" if cached else None, "load")
+    read = reader(pictures, filled(tmp_path, pictures) if cached else None)
     wanted = straight(pictures)
     wrong: list[int] = []
 
@@ -107,18 +115,19 @@ def test_many_threads_may_read(tmp_path: Path, cached: bool) -> None:
 def test_the_cache_is_filled_once_and_with_what_it_lacks(
     tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "decoded.rows"
+    cache = tmp_path / "decoded"
     monkeypatch.setattr(module, "WRITTEN", 500)  # two pictures at once
-    reader(pictures_in(tmp_path / "photos", 5), cache, "load")
+    filled(cache, pictures_in(tmp_path / "photos", 5)).close()
     assert sorted(counted) == [f"{i}.png" for i in range(5)]
     pictures = pictures_in(tmp_path / "photos", 7)
-    read = reader(pictures, cache, "load")
+    read = reader(pictures, filled(cache, pictures))
     assert sorted(counted[5:]) == ["5.png", "6.png"]
     np.testing.assert_array_equal(read(np.arange(7)), straight(pictures))
     # A killed write at the end: what is whole is kept.
-    cache.write_bytes(cache.read_bytes()[:-9])
+    (file,) = cache.iterdir()
+    file.write_bytes(file.read_bytes()[:-9])
     counted.clear()
-    read = reader(pictures, cache, "load")
+    read = reader(pictures, filled(cache, pictures))
     assert counted == ["6.png"]
     np.testing.assert_array_equal(read(np.arange(7)), straight(pictures))
 
@@ -126,21 +135,69 @@ def test_the_cache_is_filled_once_and_with_what_it_lacks(
 def test_another_picture_or_preprocessing_is_decoded_anew(
     tmp_path: Path, counted: list[str]
 ) -> None:
-    cache, folder = tmp_path / "decoded.rows", tmp_path / "photos"
-    reader(pictures_in(folder, 3), cache, "load")
+    cache, folder = tmp_path / "decoded", tmp_path / "photos"
+    filled(cache, pictures_in(folder, 3))
     counted.clear()
     Image.new("RGB", (20, 20), (1, 2, 3)).save(folder / "1.png")
     pictures = described(folder, ["0.png", "1.png", "2.png"])
-    read = reader(pictures, cache, "load")
+    read = reader(pictures, filled(cache, pictures))
     assert counted == ["1.png"]
     np.testing.assert_array_equal(read(np.arange(3)), straight(pictures))
     counted.clear()
     other = replace(pictures, spec=replace(SPEC, max_pixels=1000))
-    reader(other, cache, "load")
+    filled(cache, other)
     assert sorted(counted) == ["0.png", "1.png", "2.png"]
     grey = replace(pictures, spec=replace(SPEC, channels=1))
-    read = reader(grey, cache, "load")
+    read = reader(grey, filled(cache, grey))
     np.testing.assert_array_equal(read(np.arange(3)), straight(grey))
+
+
+def test_what_another_spec_or_part_left_is_there_when_it_comes_back(
+    tmp_path: Path, counted: list[str]
+) -> None:
+    cache = tmp_path / "decoded"
+    pictures = pictures_in(tmp_path / "photos", 4)
+    filled(cache, pictures).close()
+    filled(cache, replace(pictures, spec=replace(SPEC, width=11))).close()
+    assert len(list(cache.iterdir())) == 2
+    counted.clear()
+    filled(cache, described(tmp_path / "photos", ["3.png", "1.png"]))
+    assert counted == []
+
+
+def test_another_decoder_decodes_anew(
+    tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = pictures_in(tmp_path / "photos", 2)
+    filled(tmp_path / "decoded", pictures)
+    keys = pictures.keys("view")
+    right = module.version_of
+    monkeypatch.setattr(
+        module, "version_of", lambda name: "0.1" if name == "pillow" else right(name)
+    )
+    filled(tmp_path / "decoded", pictures)
+    assert len(counted) == 4
+    assert not {*keys} & {*pictures.keys("view")}
+
+
+def test_a_reader_is_there_before_anything_is_decoded(tmp_path: Path, counted: list[str]) -> None:
+    pictures = pictures_in(tmp_path / "photos")
+    kept = kept_in(tmp_path / "decoded", SPEC)
+    other = kept_in(tmp_path / "decoded", SPEC, write=False)  # as another process has it
+    read, read_other = reader(pictures, kept), reader(pictures, other)
+    assert counted == []
+    wanted, rows = straight(pictures), np.array([5, 1, 2])
+    np.testing.assert_array_equal(read(rows), wanted[rows])
+    fill(kept, described(tmp_path / "photos", ["1.png", "2.png"]), "load")
+    counted.clear()
+    np.testing.assert_array_equal(read(rows), wanted[rows])
+    assert counted == ["5.png"]
+    fill(kept, pictures, "load")
+    other.refresh()
+    counted.clear()
+    np.testing.assert_array_equal(read(rows), wanted[rows])
+    np.testing.assert_array_equal(read_other(rows), wanted[rows])
+    assert counted == []
 
 
 def test_a_picture_that_is_there_twice_is_decoded_once(tmp_path: Path, counted: list[str]) -> None:
@@ -148,7 +205,7 @@ def test_a_picture_that_is_there_twice_is_decoded_once(tmp_path: Path, counted: 
     pictures_in(folder, 2)
     (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
     pictures = described(folder, ["0.png", "copy.png", "1.png"])
-    read = reader(pictures, tmp_path / "decoded.rows", "load")
+    read = reader(pictures, filled(tmp_path, pictures))
     assert len(counted) == 2
     np.testing.assert_array_equal(read(np.arange(3)), straight(pictures))
 
@@ -159,7 +216,7 @@ def test_a_broken_picture_is_named(tmp_path: Path, cached: bool) -> None:
     pictures = pictures_in(folder)
     (folder / "4.png").write_bytes(b"\x89PNG no picture")
     with pytest.raises(DataError, match=r"4\.png: "):
-        reader(pictures, tmp_path / "decoded.rows" if cached else None, "load")(np.arange(7))
+        reader(pictures, filled(tmp_path, pictures) if cached else None)(np.arange(7))
 
 
 def test_content_is_the_first_eight_bytes_of_the_digest(tmp_path: Path) -> None:
@@ -192,6 +249,4 @@ def test_a_part_of_a_run_has_the_digests_of_its_photos(tmp_path: Path) -> None:
     assert some.paths == ("3.png", "0.png")
     found = pictures_of(run, Settings(data=tmp_path / "photos"), some, SPEC)
     assert found.digests == (pictures.digests[3], pictures.digests[0])
-    np.testing.assert_array_equal(
-        reader(found, None, "load")(np.arange(2)), straight(pictures)[[3, 0]]
-    )
+    np.testing.assert_array_equal(reader(found)(np.arange(2)), straight(pictures)[[3, 0]])

@@ -134,6 +134,39 @@ def test_another_shape_or_type_starts_anew(
     assert path.stat().st_size == HEADER
 
 
+def test_what_another_process_adds_is_there_after_refreshing(tmp_path: Path) -> None:
+    path = tmp_path / "a.rows"
+    with Rows(path, SHAPE, np.float16, write=False) as reading:
+        with Rows(path, SHAPE, np.float16) as rows:
+            for number in (1, 2):
+                rows.append([key(number)], values(number))
+                assert len(reading) == number - 1
+                reading.refresh()
+                np.testing.assert_array_equal(reading.read([key(number)]), values(number))
+
+
+def test_a_second_writer_is_found_out_where_it_wrote_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.rows"
+    with Rows(path, SHAPE, np.float16) as one, Rows(path, SHAPE, np.float16) as other:
+        one.append([key(1), key(2)], values(1, 2))
+        other.append([key(3)], values(3))
+        np.testing.assert_array_equal(one.read([key(2)]), values(2))
+        with pytest.raises(EnvironmentProblem, match="read .*a.rows: it was changed from outside"):
+            one.read([key(2), key(1)])
+
+
+@pytest.mark.parametrize("at", [0, 16, 24, RECORD - 1])
+def test_a_row_that_is_damaged_in_use_is_one_line(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "a.rows"
+    damaged = bytearray(written(path, 2))
+    with Rows(path, SHAPE, np.float16) as rows:
+        damaged[HEADER + RECORD + at] ^= 1
+        path.write_bytes(damaged)
+        np.testing.assert_array_equal(rows.read([key(0)]), values(0))
+        with pytest.raises(EnvironmentProblem, match="changed from outside"):
+            rows.read([key(1)])
+
+
 def test_reading_what_is_not_there_is_empty_and_makes_nothing(tmp_path: Path) -> None:
     with Rows(tmp_path / "b.rows", SHAPE, np.float16, write=False) as rows:
         assert rows.missing([key(1)]) == [key(1)]

@@ -85,6 +85,7 @@ def trained(tmp_path):
         written(tmp_path, parts, labels, settings.channels)
         body = train.work(tmp_path, settings)
         write_json(tmp_path / "train.json", body)
+        train.STAGE.recorded(tmp_path)
         return body
 
     return run
@@ -340,7 +341,7 @@ def test_fine_tuning_that_helps_is_kept(trained, weights, tmp_path, monkeypatch)
         pairs = zip(*(net.get_layer(name).get_weights() for net in (model, pixels)), strict=True)
         assert all(np.array_equal(one, other) for one, other in pairs) == same
     assert all(layer.trainable for layer in model.layers)
-    # Nothing of what a phase had come to is left; what was computed once is.
+    # Once it is recorded, nothing of what a phase had come to is left; what was computed is.
     left = sorted(p.name for p in (tmp_path / "training").iterdir())
     assert left == ["decoded", "features"]
 
@@ -396,7 +397,20 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
         with pytest.raises(Killed):
             trained(**options)
     assert len(set(written)) == (2 if start == "given" else 1)
+
+    # And once more between the last epoch and the record.
+    def kill(*given):
+        raise Killed
+
+    monkeypatch.setattr(train, "note_time", kill)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            trained(**options)
+    assert len(written) == epochs  # none was trained again
+    monkeypatch.undo()
+    (tmp_path / "training" / ".head.npz.a1b2").touch()  # what a kill in writing leaves
     trained(**options)
+    assert not list((tmp_path / "training").glob("*.npz*"))
     assert [(tmp_path / name).read_bytes() for name in names] == wanted
 
 
@@ -417,7 +431,7 @@ def test_features_are_computed_again_for_what_changed_alone(trained, weights, mo
     trained(weights=weights)
     assert counts == [2 * N, 24]
     counts.clear()
-    trained(weights=weights, learning_rate=0.01, dropout=0.1)
+    trained(weights=weights, learning_rate=0.01, dropout=0.1, head="4,4")
     assert counts == [0, 0]
     counts.clear()
     trained(weights=weights, views=3)
@@ -425,6 +439,50 @@ def test_features_are_computed_again_for_what_changed_alone(trained, weights, mo
     counts.clear()
     trained(weights=weights, n=N + 2)  # photos that are there draw other noise, too: all are new
     assert counts[1] == 0 < counts[0]
+    counts.clear()
+    right_version = transfer.version_of
+    monkeypatch.setattr(
+        transfer, "version_of", lambda name: "0.1" if name == "keras" else right_version(name)
+    )
+    trained(weights=weights, views=3, n=N + 2)
+    assert counts == [3 * (N + 2), 24]
+
+
+def test_the_plan_is_said_before_any_photo_is_decoded_and_each_is_decoded_once(
+    trained, weights, monkeypatch
+):
+    """All but the few that are timed for it."""
+    events = []
+    say, fill, load_one = transfer.progress.say, transfer.fill, features.load_one
+    monkeypatch.setattr(transfer.progress, "say", lambda text: (events.append(text), say(text)))
+    monkeypatch.setattr(transfer, "fill", lambda *of: (events.append(of[2]), fill(*of)))
+    monkeypatch.setattr(
+        features, "load_one", lambda *of: (events.append("again"), load_one(*of))[1]
+    )
+    trained(weights=weights, unfreeze="1", tune_epochs=1)
+    plan = [event for event in events if event.startswith(("plan:", " then"))]
+    assert f"({2 * N + 24} of {2 * N + 24} to do, about " in plan[0]
+    assert plan[0].endswith(", at most 1 epoch")
+    assert events[: len(plan)] == plan
+    assert events[len(plan) :][:2] == ["decode, train", "decode, validation"]
+    assert "again" not in events
+    events.clear()
+    trained(weights=weights)
+    assert " that are there already, " in events[0]
+
+
+def test_a_rate_that_ruins_everything_is_said(trained, tmp_path, monkeypatch):
+    right = phases.fit
+
+    def ruined(*given, **options):
+        course = right(*given, **options)
+        course.val_loss = [float("nan") for _ in course.val_loss]
+        return course
+
+    monkeypatch.setattr(phases, "fit", ruined)
+    with pytest.raises(DataError, match="found none in any epoch; try a lower --learning-rate"):
+        trained(augment="none")
+    assert not (tmp_path / "model.keras").exists()
 
 
 def test_logs_for_tensorboard(trained, weights, tmp_path):

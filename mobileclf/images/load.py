@@ -368,13 +368,14 @@ def load_many(
     """
     images = np.empty((len(names), spec.height, spec.width, spec.channels), dtype=np.uint8)
     for i, image in enumerate(
-        each(partial(_load, store, spec), names, title, cluster=cluster, shared=store.root)
+        each(partial(load_one, store, spec), names, title, cluster=cluster, shared=store.root)
     ):
         images[i] = image
     return images
 
 
-def _load(store: Store, spec: ImageSpec, name: str) -> NDArray[np.uint8]:
+def load_one(store: Store, spec: ImageSpec, name: str) -> NDArray[np.uint8]:
+    """A photo of a store as `load` gives it. Raises DataError, which names it."""
     try:
         return load(store.read(name), spec)
     except DataError as error:

@@ -245,11 +245,12 @@ def _read(
     state: Path | None, key: str, trained: Sequence[Any], moments: Sequence[Any]
 ) -> tuple[Course, list[Any], float]:
     """Course, best numbers and seconds spent; variables are set to what they were."""
-    found = checkpoint.read(state, key) if state is not None else None
+    variables = [*trained, *moments]
+    arrays = len(variables) + len(trained)
+    found = checkpoint.read(state, key, arrays) if state is not None else None
     if found is None:
         return Course(), [variable.numpy() for variable in trained], 0.0
     about, numbers = found
-    variables = [*trained, *moments]
     for variable, value in zip(variables, numbers, strict=False):
         variable.assign(value)
     return Course(**about["course"]), numbers[len(variables) :], about["spent"]

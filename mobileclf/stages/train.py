@@ -8,6 +8,7 @@ place of all that: it is only read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,7 @@ from mobileclf.photos import pictures_of
 from mobileclf.records import Record, sha256_file, sha256_json, write_csv
 from mobileclf.run import Stage, inputs_of, note_time, version_of
 from mobileclf.scores import Part, read_labels, read_part
-from mobileclf.spelling import fits_of, head_of
+from mobileclf.spelling import augmentations_of, fits_of, head_of
 from mobileclf.stats.calibration import brier, calibration_error, fit_temperature, log_loss
 from mobileclf.training import child, devices, phases, tensorboard
 from mobileclf.training.phases import Examples
@@ -72,7 +73,8 @@ def work(folder: Path, settings: Settings) -> Record:
         return adopt(folder, settings)
     if settings.backend == "jax":
         return child.run(folder, settings)
-    return trained(folder, settings)
+    with devices.memory_said():
+        return trained(folder, settings)
 
 
 def trained(folder: Path, settings: Settings) -> Record:
@@ -102,18 +104,24 @@ def trained(folder: Path, settings: Settings) -> Record:
     train, held, by_label = _examples(folder, settings, labels, spec)
     training = Training(
         model=model, architecture=architecture, train=train, held=held, settings=settings,
-        device=device, folder=folder / KEPT, key=sha256_json(inputs_of(STAGE, settings)),
+        device=device, folder=folder / KEPT,
+        key=sha256_json([inputs_of(STAGE, settings), device.as_record()]),
     )  # fmt: skip
     device.agree(training.key, "settings and photos")
     phased = from_random_weights if weights is None else from_features
     done, (*hidden, kernel, bias) = phased(training)
+    if not any(math.isfinite(phase.course.lowest) and phase.kept for phase in done):
+        raise DataError(
+            "train: wanted a loss that is a number, found none in any epoch; try a lower "
+            f"--learning-rate than {settings.learning_rate:g}"
+        )
     if device.share.index:
         return {}
     for i, name in enumerate(architecture.hidden):
         model.get_layer(name).set_weights(hidden[2 * i : 2 * i + 2])
     with device.alone():
         some = np.arange(min(SIGMOID_PHOTOS, len(held.truth)))
-        pixels = reader(held.pictures, None, "")(some).astype(np.float32)
+        pixels = reader(held.pictures)(some).astype(np.float32)
         checks = _set_last(model, kernel, bias, sigmoid, pixels)
         before = _probabilities(training, held.pictures)
     logits = head.logits(before)
@@ -123,7 +131,6 @@ def trained(folder: Path, settings: Settings) -> Record:
     save(model, folder / MODEL)
     _write_history(folder / HISTORY, done)
     for phase in done:
-        phases.forget(training.folder, phase.name)
         note_time(folder, f"train, {phase.name}", phase.seconds)
     shown, views = views_of(settings)
     return {
@@ -240,7 +247,12 @@ def _of_phase(phase: Done, settings: Settings) -> Record:
             {"most": number, "epochs": course.fit.count(i)} for i, number in enumerate(most, 1)
         ],
         "best_epoch": course.best + 1,
-        "loss": course.val_loss[course.best],
+        "augment": augment.as_record(
+            views_of(settings)[0]
+            if phase.name == phases.HEAD
+            else augmentations_of(settings.augment or "none")
+        ),
+        "loss": course.lowest if math.isfinite(course.lowest) else None,
         "accuracy": course.val_accuracy[course.best],
         "loss_before": phase.start,
         "kept": phase.kept,
@@ -300,5 +312,6 @@ STAGE = Stage(
     packages=("tensorflow", "keras", "tf-keras", "h5py", "pillow"),
     work=work,
     outside=_outside,
+    recorded=lambda folder: phases.forget(folder / KEPT),
     schema=3,
 )  # fmt: skip

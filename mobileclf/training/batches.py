@@ -6,17 +6,22 @@ nothing in validation, and in training is the beginning of the same order once m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileclf.errors import MobileclfError
+
+Batch = tuple[NDArray[Any], ...]
 # Inputs of the examples at these places, int64 (n,), as a round (an epoch) shows them.
 Reader = Callable[[NDArray[np.int64], int], NDArray[np.float32]]
 ORDER = 3  # last word of the seed of an epoch's order; augment.py has words of its own
-PEEKED = 3  # batches that Keras reads once more on TensorFlow, to learn their shape
+PEEKED = 3  # batches that Keras reads twice, to learn their shape first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +51,27 @@ def batches(
 
     truth, weights: of each example, weights None for all 1. seed: in training, where each round
     has an order of its own, from the seed; `start(round)` begins one. None: in their order, the
-    last batch filled up with examples of weight 0. workers: threads that read ahead, from 2 on.
+    last batch filled up with examples of weight 0. workers: threads that read ahead.
     """
     import keras
 
     count = len(truth)
     steps = -(-count // size)
     all_weights = np.ones(count, np.float32) if weights is None else weights
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         def __init__(self) -> None:
-            super().__init__(workers=workers, max_queue_size=2 * workers)
+            super().__init__()
+            self.failed: MobileclfError | None = None
+            self.coming: dict[int, Future[Batch]] = {}
             self.start(0)
 
         def start(self, round: int, most: int = steps) -> None:
+            for waiting in self.coming.values():
+                waiting.cancel()
+            self.coming = {}
             self.round, self.steps = round, min(most, steps)
-            self.peeked: dict[int, tuple[NDArray[Any], ...]] = {}
             order = np.arange(count)
             if seed is not None:
                 order = np.random.default_rng((seed, round, 0, ORDER)).permutation(order)
@@ -70,21 +80,39 @@ def batches(
         def __len__(self) -> int:
             return self.steps
 
-        def __getitem__(self, number: int) -> tuple[NDArray[Any], ...]:
-            if number in self.peeked:
-                return self.peeked.pop(number)
-            found = self._read(number)
-            if number < PEEKED:
-                self.peeked[number] = found
-            return found
+        def __getitem__(self, number: int) -> Batch:
+            # Keras' own threads, with `workers`, show a model that is new on JAX wrong batches.
+            for ahead in range(number, min(number + 2 * workers, self.steps)):
+                if ahead not in self.coming:
+                    self.coming[ahead] = pool.submit(self._read, ahead, self.round)
+            if number >= PEEKED:
+                for done in [other for other in self.coming if other < number]:
+                    del self.coming[done]
+            try:
+                return self.coming[number].result()
+            except MobileclfError as error:
+                self.failed = error  # TensorFlow would tell it in words of its own
+                raise
 
-        def _read(self, number: int) -> tuple[NDArray[Any], ...]:
+        def _read(self, number: int, round: int) -> Batch:
             own = size // share.count
             places = number * size + share.index * own + np.arange(own)
             rows = self.order[places]
             chosen = all_weights[rows]
             if seed is None:
                 chosen = np.where(places < count, chosen, np.float32(0))
-            return read(rows, self.round), truth[rows, None], chosen
+            return read(rows, round), truth[rows, None], chosen
 
     return Batches()
+
+
+@contextmanager
+def what_failed(*data: Any) -> Iterator[None]:
+    """Around what reads `batches`: raises the MobileclfError that a read of theirs ended in."""
+    try:
+        yield
+    except Exception:
+        for one in data:
+            if one.failed is not None:
+                raise one.failed from None
+        raise

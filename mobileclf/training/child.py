@@ -16,7 +16,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,9 +30,10 @@ from mobileclf.errors import EnvironmentProblem, MobileclfError, UsageError
 from mobileclf.records import Record, read_json, write_json
 from mobileclf.run import inputs_of, is_current
 
-from . import devices
+from . import devices, tensorboard
 
 REQUEST, ANSWER = "request.json", "answer.json"
+RECORD = "train.json"
 PATIENCE = 3600  # seconds that the others wait for the first process, which reads the photos
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "1"}
 TRAINED = ("dataset", "train")  # stages that the first process has made before the others end
@@ -42,7 +43,7 @@ def check(settings: Settings) -> None:
     """What can be seen before the photos are read.
 
     Raises UsageError as `devices.group_of`, and for several processes on another backend;
-    EnvironmentProblem where JAX is not installed.
+    EnvironmentProblem where JAX is not installed, or TensorBoard where logs for it are to be made.
     """
     group = devices.group_of(settings.coordinator, settings.processes, settings.process_index)
     if settings.backend == "jax":
@@ -56,6 +57,9 @@ def check(settings: Settings) -> None:
             f"--processes {group.count}: wanted --backend jax, found {settings.backend}, which "
             "trains in a single process"
         )
+    # A run that is trained gets no more of them.
+    if settings.tensorboard and not (settings.run_folder / RECORD).exists():
+        tensorboard.check()
 
 
 def run(folder: Path, settings: Settings) -> Record:
@@ -119,12 +123,13 @@ def follow(settings: Settings, *, verbose: bool = False) -> Record:
         )
         seen = 0
         for _ in devices.await_first(group, PATIENCE):
-            written = _written(folder / "train.json")
+            written = _written(folder / RECORD)
             if written != seen and _is_trained(settings):
                 progress.say("train: up to date")
                 return {}
             seen = written
-        return run(folder, settings)
+        # Curves are the first process's to write: they are the same in all.
+        return run(folder, replace(settings, tensorboard=False))
 
 
 def _written(record: Path) -> int:
@@ -254,7 +259,8 @@ def _answer(request: Record) -> Record:
     try:
         from mobileclf.stages import train
 
-        return {"found": train.trained(Path(request["folder"]), _settings(request["settings"]))}
+        with devices.memory_said():
+            return {"found": train.trained(Path(request["folder"]), _settings(request["settings"]))}
     except MobileclfError as error:
         return {"error": type(error).__name__, "message": str(error)}
     except OSError as error:
@@ -263,9 +269,6 @@ def _answer(request: Record) -> Record:
     except Exception as error:
         traceback.print_exc()
         words = " ".join(str(error).split())[:300]
-        if isinstance(error, MemoryError) or words.startswith("RESOURCE_EXHAUSTED"):
-            message = "train: memory ran out; give a smaller --batch-size or --image-size"
-            return {"error": EnvironmentProblem.__name__, "message": message}
         message = (
             f"a defect in mobileclf: {type(error).__name__}: {words}; the traceback is in the log "
             "of the run, or with -v above"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import socket
 import time
+import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 
 from mobileclf import progress
 from mobileclf.config import Settings
-from mobileclf.errors import EnvironmentProblem, UsageError
+from mobileclf.errors import EnvironmentProblem, MobileclfError, UsageError
 from mobileclf.records import Record, sha256_bytes
 
 from .batches import Share
@@ -267,11 +268,16 @@ def _dotted(capability: tuple[int, int] | None) -> str:
 
 
 def _first_of_tensorflow() -> tuple[str, str, tuple[int, int] | None]:
+    """Platform, name and compute capability of the first device, which alone is used from here."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return "cpu", "cpu", None
+    # TensorFlow would take nearly all the memory of every GPU that it sees. Where it has begun to
+    # compute, as in a notebook, it has done so, and nothing can be changed.
+    with suppress(RuntimeError):
+        tf.config.set_visible_devices(gpus[0], "GPU")
     details = tf.config.experimental.get_device_details(gpus[0])
     return "gpu", str(details.get("device_name", "gpu")), details.get("compute_capability")
 
@@ -292,6 +298,32 @@ def seen_by_jax(devices: list[Any]) -> tuple[str, str, tuple[int, int] | None, i
     texts = [str(getattr(device, "compute_capability", "")).split(".") for device in devices]
     known = [(int(t[0]), int(t[1])) for t in texts if len(t) == 2 and all(map(str.isdigit, t))]
     return platform, str(first.device_kind), min(known, default=None), len(devices)
+
+
+@contextmanager
+def memory_said() -> Iterator[None]:
+    """For training: where memory runs out, of the machine or of an accelerator, raises
+    EnvironmentProblem in place of what Python, TensorFlow or JAX do. What those say is printed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MobileclfError) or not _is_of_memory(error):
+            raise
+        traceback.print_exc()
+        raise EnvironmentProblem(
+            "train: memory ran out; give a smaller --batch-size or --image-size"
+        ) from error
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """JAX has no class for it, only the status at the beginning of its text, before which Keras
+    puts words of its own; of TensorFlow, which may not be imported here, the class has a name."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "ResourceExhaustedError"
+        or "RESOURCE_EXHAUSTED" in str(error)
+    )
 
 
 def _join(group: Group) -> None:

@@ -13,23 +13,33 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf.errors import DataError, EnvironmentProblem
 from mobileclf.images.augment import Augmentations, as_record, augmented_batch
+from mobileclf.images.load import ImageSpec, load_one
 from mobileclf.parallel import each
+from mobileclf.source.store import Store
 
-from .pictures import Pictures, Pixels, Reader, decode
+from .pictures import Pictures, Pixels, Reader
 from .rows import Rows
 
 # Of pixels float32 (batch, height, width, channels) in 0..255 the features float32 (batch, ...).
 Extract = Callable[[NDArray[np.float32]], Any]
-# A picture by its place, and the views of it that are wanted.
-Wanted = tuple[int, tuple[int, ...]]
 AT_ONCE = 8  # pictures and views that a worker makes in one go
+
+
+class Wanted(NamedTuple):
+    """A picture, by its place and its path, and the views of it that are wanted. content: as of
+    `Pictures.content`. All that a worker elsewhere needs to know of it."""
+
+    row: int
+    path: str
+    content: np.uint64
+    views: tuple[int, ...]
 
 
 class Features:
@@ -87,11 +97,10 @@ def features(
     """
     index, count = share
     name = f"{key}.rows" if count == 1 else f"{key}.{index}.rows"
-    uses = [_use(augmentations, seed, view) for view in range(views)]
-    keys = [pictures.keys(use) for use in uses]
+    keys = _keys(pictures, augmentations, views, seed)
     own = Rows(folder / name, shape, np.float16)
     present = [own, *_others(own, key)]
-    wanted = _missing(keys, present, range(index, len(pictures), count))
+    wanted = _missing(pictures, keys, present, range(index, len(pictures), count))
     _compute(extract, pictures, wanted, keys, own, batch, title, augmentations, seed, read)
     own.sync()
     wait()
@@ -105,6 +114,30 @@ def features(
             "are not there; all processes of a run must see the same folder and run to the end"
         )
     return Features(flat, files)
+
+
+def lacking(
+    pictures: Pictures,
+    *,
+    folder: Path,
+    key: str,
+    shape: tuple[int, ...],
+    augmentations: Augmentations = (),
+    views: int = 1,
+    seed: int = 0,
+) -> int:
+    """How many features `features` would compute, by all processes together."""
+    own = Rows(folder / f"{key}.rows", shape, np.float16, write=False)
+    keys = _keys(pictures, augmentations, views, seed)
+    wanted = _missing(pictures, keys, [own, *_others(own, key)], range(len(pictures)))
+    return sum(len(one.views) for one in wanted)
+
+
+def _keys(
+    pictures: Pictures, augmentations: Augmentations, views: int, seed: int
+) -> list[list[bytes]]:
+    """Of each view and picture."""
+    return [pictures.keys(_use(augmentations, seed, view)) for view in range(views)]
 
 
 def _use(augmentations: Augmentations, seed: int, view: int) -> object:
@@ -122,7 +155,10 @@ def _others(own: Rows, key: str) -> list[Rows]:
 
 
 def _missing(
-    keys: Sequence[Sequence[bytes]], files: Sequence[Rows], rows: Iterable[int]
+    pictures: Pictures,
+    keys: Sequence[Sequence[bytes]],
+    files: Sequence[Rows],
+    rows: Iterable[int],
 ) -> list[Wanted]:
     """What is to be computed of the pictures in these places; keys: of each view and picture."""
     planned: set[bytes] = set()  # a picture may be there twice
@@ -135,7 +171,7 @@ def _missing(
                 planned.add(one)
                 views.append(view)
         if views:
-            wanted.append((row, tuple(views)))
+            wanted.append(Wanted(row, pictures.paths[row], pictures.content[row], tuple(views)))
     return wanted
 
 
@@ -152,7 +188,7 @@ def _compute(
     read: Reader | None,
 ) -> None:
     shown = each(
-        partial(_views, pictures, augmentations, seed, read),
+        partial(_views, pictures.store, pictures.spec, augmentations, seed, read),
         wanted,
         title,
         cluster=pictures.cluster if read is None else None,
@@ -160,7 +196,7 @@ def _compute(
         batch=max(1, AT_ONCE // len(keys)),
         shared=pictures.store.root,
     )
-    order = [(row, view) for row, views in wanted for view in views]
+    order = [(one.row, view) for one in wanted for view in one.views]
     batches = _batches(shown, batch, pictures.spec.shape)
     done = 0
     # The next batch is made ready, by workers of its own, while the network has this one.
@@ -179,21 +215,22 @@ def _compute(
 
 
 def _views(
-    pictures: Pictures,
+    store: Store,
+    spec: ImageSpec,
     augmentations: Augmentations,
     seed: int,
     read: Reader | None,
     wanted: Wanted,
 ) -> Pixels:
     """Views of one picture, uint8 (views, height, width, channels)."""
-    row, views = wanted
+    views = wanted.views
     if read is None:
-        photo = decode(pictures.store, pictures.spec, pictures.paths[row])[None]
+        photo = load_one(store, spec, wanted.path)[None]
     else:
-        photo = read(np.array([row]))
+        photo = read(np.array([wanted.row]))
     return augmented_batch(
         np.repeat(photo, len(views), axis=0), augmentations,
-        seed=seed, content=np.repeat(pictures.content[row], len(views)), round=np.array(views),
+        seed=seed, content=np.repeat(wanted.content, len(views)), round=np.array(views),
     )  # fmt: skip
 
 
@@ -224,6 +261,7 @@ def _half(values: NDArray[Any], paths: Sequence[str]) -> NDArray[np.float16]:
         most = float(np.abs(values[bad].astype(np.float32)).max())
         raise DataError(
             f"features of {paths[bad]}: wanted numbers up to {np.finfo(np.float16).max:.0f}, which "
-            f"float16 holds, found {most:g}; these weights do not fit the network: give others"
+            f"float16 holds, found {most:g}; give weights that fit the network, or --precision "
+            "float32 where it is float16"
         )
     return half

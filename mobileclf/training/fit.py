@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import checkpoint
+
+from .batches import what_failed
 
 # Of ReduceLROnPlateau in Keras: what is better by less is not.
 LEAST_GAIN = 1e-4
@@ -31,11 +34,17 @@ class Course:
     @property
     def best(self) -> int:
         """The first epoch of the lowest validation loss, from 0."""
-        return int(np.argmin(self.val_loss))
+        return int(np.argmin(_finite(self.val_loss)))
+
+    @property
+    def lowest(self) -> float:
+        """The lowest validation loss; inf where none was a number."""
+        return _finite(self.val_loss)[self.best]
 
     def losses_of(self, fit: int) -> list[float]:
-        """Validation losses of one fit's epochs."""
-        return [loss for loss, number in zip(self.val_loss, self.fit, strict=True) if number == fit]
+        """Validation losses of one fit's epochs; what is no number is inf."""
+        every = zip(_finite(self.val_loss), self.fit, strict=True)
+        return [loss for loss, number in every if number == fit]
 
     def next_fit(self, fits: Sequence[int], patience: int) -> int | None:
         """Which fit the next epoch is in, from 1; None when all of them are over.
@@ -63,6 +72,10 @@ class Course:
         return rate
 
 
+def _finite(losses: Sequence[float]) -> list[float]:
+    return [loss if math.isfinite(loss) else math.inf for loss in losses]
+
+
 def compiled(model: Any, *, optimizer: Any, sigmoid: bool) -> Any:
     """`model`, which gives logits, ready for `fit`: cross-entropy on one unit, or on many."""
     import keras
@@ -85,7 +98,8 @@ def compiled(model: Any, *, optimizer: Any, sigmoid: bool) -> Any:
 
 def loss_of(model: Any, held: Any) -> float:
     """Mean cross-entropy of a `compiled` model on `batches`, in nats."""
-    return float(model.evaluate(held, verbose=0, return_dict=True)[LOSS])
+    with what_failed(held):
+        return float(model.evaluate(held, verbose=0, return_dict=True)[LOSS])
 
 
 def fit(
@@ -98,6 +112,7 @@ def fit(
     state: Path | None = None,
     key: str = "",
     writes: bool = True,
+    agree: Callable[[str], None] = lambda course: None,
     rate: Callable[[Course], float] | None = None,
     frozen: Sequence[Any] = (),
     epoch_done: Callable[[Course], None] = lambda course: None,
@@ -105,11 +120,12 @@ def fit(
     """Fit a `compiled` model several times, one after the other, the optimizer going on.
 
     train, held: of `batches`. fits: most epochs of each; each starts from the best weights
-    before it, and the best of all are in the model at the end. rate: the learning rate of the
+    before it, and the best of all (by validation loss; where none is a number, those that it came
+    with) are in the model at the end. rate: the learning rate of the
     next epoch; None: the optimizer's own schedule. frozen: layers that nothing changes.
     state: a file that is written after each epoch; what an earlier call with the same `key` left
     there is gone on from, to the same numbers as undisturbed. writes: of several processes that
-    share the steps one writes, and all go on from it.
+    share the steps one writes, and all go on from it; `agree` makes sure that they do.
     """
     optimizer = model.optimizer
     optimizer.build(model.trainable_variables)
@@ -118,25 +134,30 @@ def fit(
     counted = {id(v) for v in model.weights}
     others = [*(v for v in model.variables if id(v) not in counted), *optimizer.variables]
     course, best = Course(), values(weights)
-    if state is not None and (found := checkpoint.read(state, key)) is not None:
+    arrays = 2 * len(weights) + len(others)
+    if state is not None and (found := checkpoint.read(state, key, arrays)) is not None:
         about, numbers = found
         course = Course(**about)
         assign([*weights, *others], numbers)
         best = numbers[len(weights) + len(others) :]
+    agree(str(course))
     while (number := course.next_fit(fits, patience)) is not None:
         if course.fit and number != course.fit[-1]:
             assign(weights, best)
         if rate is not None:
             optimizer.learning_rate = rate(course)
         train.start(len(course.fit))
-        logs = model.fit(train, validation_data=held, epochs=1, verbose=0, shuffle=False).history
+        with what_failed(train, held):
+            logs = model.fit(
+                train, validation_data=held, epochs=1, verbose=0, shuffle=False
+            ).history
         course.fit.append(number)
         for name, value in (
             ("loss", logs[LOSS]), ("accuracy", logs["accuracy"]),
             ("val_loss", logs[f"val_{LOSS}"]), ("val_accuracy", logs["val_accuracy"]),
         ):  # fmt: skip
             getattr(course, name).append(float(value[0]))
-        if course.best == len(course.fit) - 1:
+        if course.best == len(course.fit) - 1 and math.isfinite(course.lowest):
             best = values(weights)
         if state is not None and writes:
             checkpoint.write(state, key, asdict(course), [*values([*weights, *others]), *best])

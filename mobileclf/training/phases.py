@@ -19,6 +19,7 @@ from mobileclf.config import Settings
 from mobileclf.images.augment import augmented_batch
 from mobileclf.models.backbones import blocks
 from mobileclf.spelling import augmentations_of, blocks_of, fits_of, head_of
+from mobileclf.wording import counted
 
 from . import tensorboard
 from .batches import Reader, Share, batch_size, batches
@@ -26,7 +27,7 @@ from .features import Features
 from .fit import Course, compiled, fit, loss_of
 from .pictures import Pictures
 from .pictures import Reader as PixelsOf
-from .plan import about, seconds_per_step
+from .plan import about, seconds_per_step, weights
 
 WARM_UP = 0.1  # of all steps: the rate rises over them (Goyal et al. 2017, section 2.2)
 HEAD, BLOCKS, EVERY_LAYER = "head", "fine-tuning", "every layer"
@@ -61,13 +62,19 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a phase keeps what it has come to, what that is made of, and which processes share
-    its steps. logs: a folder for TensorBoard, or None."""
+    """Where a phase keeps what it has come to, what that is made of, and what it is computed on.
+
+    share: of each batch, for this process. devices: of all processes. scaled: gradients are
+    float16, so that the loss has to be scaled for them. agree: raises where other processes give
+    another text. logs: a folder for TensorBoard, or None.
+    """
 
     folder: Path
     key: str
     share: Share
     devices: int
+    scaled: bool
+    agree: Callable[[str], None]
     logs: Path | None
 
 
@@ -124,21 +131,22 @@ def every_layer(
     place: Place,
 ) -> Phase:
     """Every layer from random weights, on pictures augmented anew in each epoch."""
-    import keras
-
     fits = fits_of(settings.epochs)
     slower = max(1, settings.patience // 2)
     model = _joined(network, adapt=True)
     compiled(
         model,
-        optimizer=keras.optimizers.Adam(settings.learning_rate),
+        optimizer=_adam(settings.learning_rate, place),
         sigmoid=head_of(settings.head).output == "sigmoid",
     )
     shown, still = _pixels(train, held, settings, place)
     seconds = _seconds(model, shown, still) * sum(fits)
     return Phase(
         name=EVERY_LAYER,
-        words=f"every layer, at most {sum(fits)} epochs of {_photos(train)}: {_at_most(seconds)}",
+        words=(
+            f"every layer, at most {counted(sum(fits), 'epoch')} of {_photos(train)}: "
+            f"{_at_most(seconds)}"
+        ),
         run=lambda: _fitted(
             model, EVERY_LAYER, shown, still, fits, settings, place,
             rate=lambda course: course.rate_after_plateaus(settings.learning_rate, slower),
@@ -169,16 +177,17 @@ def last_blocks(
     steps = len(shown) * settings.tune_epochs
     warm = max(1, round(WARM_UP * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm), warmup_target=settings.tune_rate, warmup_steps=warm
-    )
+        settings.tune_rate / (warm + 1), max(1, steps - warm),
+        warmup_target=settings.tune_rate, warmup_steps=warm,
+    )  # fmt: skip
     compiled(
         model,
-        optimizer=keras.optimizers.Adam(schedule),
+        optimizer=_adam(schedule, place),
         sigmoid=head_of(settings.head).output == "sigmoid",
     )
     seconds = _seconds(model, shown, still) * settings.tune_epochs
     trained, all_weights = (
-        sum(int(np.prod(v.shape)) for v in some) / 1e6
+        sum(int(np.prod(v.shape)) for v in some)
         for some in (model.trainable_weights, model.weights)
     )
 
@@ -193,13 +202,23 @@ def last_blocks(
     return Phase(
         name=BLOCKS,
         words=(
-            f"the last {count} of {len(whole)} blocks ({trained:.1f} of {all_weights:.1f} million "
-            f"weights), at most {settings.tune_epochs} epochs of {_photos(train)}: "
+            f"the last {count} of {len(whole)} blocks ({weights(trained)} of "
+            f"{weights(all_weights)} weights), at most {counted(settings.tune_epochs, 'epoch')} of "
+            f"{_photos(train)}: "
             f"{_at_most(seconds)}"
         ),
         run=run,
         evaluate=lambda: loss_of(model, still),
     )
+
+
+def _adam(rate: Any, place: Place) -> Any:
+    """Adam at a rate or by a schedule. Keras would see by itself that the loss has to be scaled
+    only where the whole model is float16, which this one's end is not."""
+    import keras
+
+    adam = keras.optimizers.Adam(rate)
+    return keras.optimizers.LossScaleOptimizer(adam) if place.scaled else adam
 
 
 def _seconds(model: Any, shown: Any, still: Any) -> float:
@@ -208,7 +227,7 @@ def _seconds(model: Any, shown: Any, still: Any) -> float:
 
 
 def _photos(train: tuple[PixelsOf, Examples]) -> str:
-    return f"{len(train[1].truth)} photos"
+    return counted(len(train[1].truth), "photo")
 
 
 def _at_most(seconds: float) -> str:
@@ -237,8 +256,7 @@ def _pixels(
     augmentations = augmentations_of(settings.augment or "none")
     content = examples.pictures.content
     size = batch_size(settings.batch_size, len(examples.truth), place.devices)
-    # One thread reads ahead on TensorFlow as it is; on JAX there would be none.
-    workers = max(2, effective_n_jobs(-1))
+    workers = effective_n_jobs(-1)
 
     def augmented(rows: NDArray[np.int64], round: int) -> NDArray[np.float32]:
         return augmented_batch(
@@ -285,7 +303,7 @@ def _fitted(
             model, shown, held,
             fits=fits, patience=settings.patience, rate=rate, frozen=frozen,
             state=_state(place.folder, name), key=place.key,
-            writes=place.share.index == 0, epoch_done=epoch_done,
+            writes=place.share.index == 0, agree=place.agree, epoch_done=epoch_done,
         )  # fmt: skip
 
 
@@ -293,6 +311,8 @@ def _state(folder: Path, phase: str) -> Path:
     return folder / f"{phase.replace(' ', '_')}.npz"
 
 
-def forget(folder: Path, phase: str) -> None:
-    """Take away what a phase had come to, once its weights are in the model."""
-    _state(folder, phase).unlink(missing_ok=True)
+def forget(folder: Path) -> None:
+    """Take away what phases had come to, whole or not, once the model is recorded."""
+    for pattern in ("*.npz", ".*.npz.*"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)

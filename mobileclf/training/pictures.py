@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import cores
-from mobileclf.errors import DataError
-from mobileclf.images.load import ImageSpec, load
+from mobileclf.images.load import ImageSpec, load_one
 from mobileclf.parallel import each
-from mobileclf.records import canonical
+from mobileclf.records import canonical, sha256_json
+from mobileclf.run import version_of
 from mobileclf.source.store import Store
 
 from .rows import KEY, Rows
@@ -24,6 +24,7 @@ from .rows import KEY, Rows
 Pixels = NDArray[np.uint8]
 # Pictures at these places, int64 (n,), as uint8 (n, height, width, channels); for many threads.
 Reader = Callable[[NDArray[np.int64]], Pixels]
+DECODED_BY = ("mobileclf", "pillow", "pillow-heif")  # packages that pixels depend on
 WRITTEN = 1 << 23  # bytes of pictures that go to the cache at once
 
 
@@ -49,20 +50,17 @@ class Pictures:
         return np.array([int(digest[:16], 16) for digest in self.digests], np.uint64)
 
     def keys(self, use: object = None) -> list[bytes]:
-        """16 bytes for each that stand for the picture's content as `spec` shows it, and for
-        `use`: what else is done to it, as JSON."""
-        shown = hashlib.sha256(canonical([self.spec.as_record(), use])).digest()
+        """16 bytes for each that stand for the picture's content as `spec` and the installed
+        decoder show it, and for `use`: what else is done to it, as JSON."""
+        shown = hashlib.sha256(canonical([_shown(self.spec), use])).digest()
         return [
             hashlib.sha256(shown + bytes.fromhex(digest)).digest()[:KEY] for digest in self.digests
         ]
 
 
-def decode(store: Store, spec: ImageSpec, name: str) -> Pixels:
-    """One picture, uint8 (height, width, channels). Raises DataError, which names it."""
-    try:
-        return load(store.read(name), spec)
-    except DataError as error:
-        raise DataError(f"{store.root / name}: {error}") from error
+def _shown(spec: ImageSpec) -> object:
+    """All that pixels depend on besides the picture, as JSON."""
+    return [spec.as_record(), {package: version_of(package) for package in DECODED_BY}]
 
 
 def decoded(pictures: Pictures, rows: Sequence[int], title: str) -> Iterator[Pixels]:
@@ -71,7 +69,7 @@ def decoded(pictures: Pictures, rows: Sequence[int], title: str) -> Iterator[Pix
     cannot be used.
     """
     return each(
-        partial(decode, pictures.store, pictures.spec),
+        partial(load_one, pictures.store, pictures.spec),
         [pictures.paths[row] for row in rows],
         title,
         cluster=pictures.cluster,
@@ -79,43 +77,22 @@ def decoded(pictures: Pictures, rows: Sequence[int], title: str) -> Iterator[Pix
     )
 
 
-def reader(pictures: Pictures, cache: Path | None, title: str) -> Reader:
-    """How pictures are read from now on: decoded when asked for, on all cores; or from the file
-    `cache`, which is filled first with what it lacks, in parallel, with a progress bar.
+def kept_in(folder: Path, spec: ImageSpec, *, write: bool = True) -> Rows:
+    """The file of `folder` for decoded pictures, of one spec and the installed decoder; of all
+    parts of the data, so that a picture which changes its part is there."""
+    return Rows(
+        folder / f"{sha256_json(_shown(spec))[:32]}.rows", spec.shape, np.uint8, write=write
+    )
 
-    Raises DataError for a picture that cannot be used, EnvironmentProblem for a cache that cannot
-    be read or written.
+
+def fill(kept: Rows, pictures: Pictures, title: str) -> None:
+    """Decode into `kept` what it lacks, in parallel, with a progress bar.
+
+    Raises DataError for a picture that cannot be used, EnvironmentProblem where it cannot be
+    written.
     """
-    if cache is None:
-        return _on_demand(pictures)
-    keys = pictures.keys()
-    kept = Rows(cache, pictures.spec.shape, np.uint8)
-    _fill(kept, pictures, keys, title)
-
-    def read(rows: NDArray[np.int64]) -> Pixels:
-        return kept.read([keys[row] for row in rows])
-
-    return read
-
-
-def _on_demand(pictures: Pictures) -> Reader:
-    pool = ThreadPoolExecutor(cores.usable(), thread_name_prefix="decode")
-    work = partial(decode, pictures.store, pictures.spec)
-
-    def read(rows: NDArray[np.int64]) -> Pixels:
-        found = np.empty((len(rows), *pictures.spec.shape), np.uint8)
-        for i, pixels in enumerate(pool.map(work, [pictures.paths[row] for row in rows])):
-            found[i] = pixels
-        return found
-
-    return read
-
-
-def _fill(kept: Rows, pictures: Pictures, keys: Sequence[bytes], title: str) -> None:
-    rows = {key: row for row, key in enumerate(keys)}
-    missing = kept.missing(keys)
-    if not missing:
-        return
+    rows = {key: row for row, key in enumerate(pictures.keys())}
+    missing = kept.missing(rows)
     at_once = max(1, WRITTEN // int(np.prod(pictures.spec.shape)))
     some: list[Pixels] = []
     done = 0
@@ -126,3 +103,30 @@ def _fill(kept: Rows, pictures: Pictures, keys: Sequence[bytes], title: str) -> 
             done += len(some)
             some.clear()
     kept.sync()
+
+
+def reader(pictures: Pictures, kept: Rows | None = None) -> Reader:
+    """How pictures are read from now on: what `kept` has by then from there, all else decoded
+    when it is asked for, on all cores.
+
+    Reading raises DataError for a picture that cannot be used.
+    """
+    keys = pictures.keys()
+    # Its threads end when nobody has the reader any more.
+    pool = ThreadPoolExecutor(cores.usable(), thread_name_prefix="decode")
+    work = partial(load_one, pictures.store, pictures.spec)
+
+    def read(rows: NDArray[np.int64]) -> Pixels:
+        if kept is not None and all(keys[row] in kept for row in rows):
+            return kept.read([keys[row] for row in rows])
+        found = np.empty((len(rows), *pictures.spec.shape), np.uint8)
+        there = np.array([kept is not None and keys[row] in kept for row in rows], bool)
+        if kept is not None and there.any():
+            found[there] = kept.read([keys[row] for row in rows[there]])
+        absent = np.flatnonzero(~there)
+        names = [pictures.paths[row] for row in rows[absent]]
+        for i, pixels in zip(absent, pool.map(work, names), strict=True):
+            found[i] = pixels
+        return found
+
+    return read

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .batches import what_failed
 from .fit import assign, values
 
 STEPS = 3  # that are timed; the first of them compiles
@@ -28,7 +29,8 @@ def seconds_per_step(model: Any, data: Any) -> float:
         on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
     )
     data.start(0, most=STEPS)
-    model.fit(data, epochs=1, verbose=0, shuffle=False, callbacks=[done])
+    with what_failed(data):
+        model.fit(data, epochs=1, verbose=0, shuffle=False, callbacks=[done])
     data.start(0)
     assign(variables, before)
     return float(np.median(np.diff(ends))) if len(ends) > 1 else ends[0] - began
@@ -49,4 +51,13 @@ def about(seconds: float) -> str:
     """A length of time for a person."""
     if seconds < 90:
         return f"about {max(1, round(seconds))} s"
-    return f"about {round(seconds / 60)} min"
+    if seconds < 90 * 60:
+        return f"about {round(seconds / 60)} min"
+    return f"about {round(seconds / 1800) / 2:g} h"
+
+
+def weights(count: int) -> str:
+    """A number of weights for a person."""
+    if count < 1e6:
+        return f"{count / 1e3:.1f} thousand" if count >= 1000 else str(count)
+    return f"{count / 1e6:.1f} million"

@@ -37,8 +37,9 @@ class Rows:
 
     One writer at a time, which whoever calls sees to. A file that is absent, or of another shape
     or type, is begun anew, and a torn tail is cut off. write=False: only read, absent is empty,
-    and nothing is changed, so that it may be another process's file. Reading is for many
-    threads. Raises EnvironmentProblem when the file cannot be read or written.
+    and nothing is changed, so that it may be another process's file; what that adds is there
+    after `refresh`. Reading is for many threads. Raises EnvironmentProblem when the file cannot
+    be read or written.
     """
 
     def __init__(
@@ -51,23 +52,26 @@ class Rows:
             [("key", "V16"), ("crc", "<u4"), ("zero", "<u4"), ("data", self.dtype, self.shape)]
         )
         self._write = write
-        self._places: dict[bytes, int] = {}  # record number; of equal keys the later
-        self._count = 0
         self._lock = threading.Lock()
         self._unsynced = False
         self._file = -1
-        with self._errors("read" if not write else "write"):
-            if write:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            elif not path.exists():
-                return
-            how = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
-            self._file = os.open(path, how | _BINARY, 0o644)
-            # Closed with the object too, so that a reader need not be a context manager.
-            self._closing = weakref.finalize(self, os.close, self._file)
-            self._open()
+        self._open()
 
     def _open(self) -> None:
+        self._places: dict[bytes, int] = {}  # record number; of equal keys the later
+        self._count = 0
+        with self._errors("write" if self._write else "read"):
+            if self._write:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            elif not self.path.exists():
+                return
+            how = os.O_RDWR | os.O_CREAT if self._write else os.O_RDONLY
+            self._file = os.open(self.path, how | _BINARY, 0o644)
+            # Closed with the object too, so that a reader need not be a context manager.
+            self._closing = weakref.finalize(self, os.close, self._file)
+            self._index()
+
+    def _index(self) -> None:
         header = f"{MAGIC} {self.dtype.str} {'x'.join(map(str, self.shape))}\n".encode()
         header = header.ljust(HEADER, b"\0")
         assert len(header) == HEADER, "too many axes"
@@ -85,8 +89,7 @@ class Rows:
             piece = self._at(HEADER + first * itemsize, (last - first) * itemsize)
             for i in range(len(piece) // itemsize):
                 record = memoryview(piece)[i * itemsize : (i + 1) * itemsize]
-                crc = zlib.crc32(record[KEY + 8 :], zlib.crc32(record[:KEY]))
-                if crc == int.from_bytes(record[KEY : KEY + 4], "little"):
+                if _sound(record):
                     self._places[bytes(record[:KEY])] = first + i
         if self._write:
             os.ftruncate(self._file, HEADER + self._count * itemsize)
@@ -113,6 +116,11 @@ class Rows:
         finally:
             self._file = -1
             self._closing()
+
+    def refresh(self) -> None:
+        """Open the file anew and see all that is there now; while no other thread reads."""
+        self.close()
+        self._open()
 
     def sync(self) -> None:
         """Have what was written on the disk, so that a power cut loses none of it."""
@@ -150,16 +158,20 @@ class Rows:
             self._count += len(keys)
 
     def read(self, keys: Sequence[bytes]) -> NDArray[Any]:
-        """What is under `keys`: (n, *shape). Raises KeyError for one that is not there."""
+        """What is under `keys`: (n, *shape), each by a call to the system of its own.
+
+        Raises KeyError for one that is not there, EnvironmentProblem where a row is no longer
+        what it was, as when two processes write the file.
+        """
         found = np.empty((len(keys), *self.shape), self.dtype)
-        head = self._record.fields["data"][1]  # type: ignore[index]
+        length = self._record.itemsize
         with self._errors("read"):
             for i, key in enumerate(keys):
-                start = HEADER + self._places[key] * self._record.itemsize + head
-                data = self._at(start, found[i].nbytes)
-                if len(data) != found[i].nbytes:
-                    raise OSError("it became shorter while it was in use")
-                found[i] = np.frombuffer(data, self.dtype).reshape(self.shape)
+                record = self._at(HEADER + self._places[key] * length, length)
+                if record[:KEY] != key or len(record) != length or not _sound(memoryview(record)):
+                    raise OSError("it was changed from outside while it was in use")
+                data = np.frombuffer(record, self.dtype, offset=KEY + 8)
+                found[i] = data.reshape(self.shape)
         return found
 
     def _at(self, start: int, length: int) -> bytes:
@@ -185,3 +197,9 @@ class Rows:
                 f"cannot {verb} {self.path}: {error.strerror or error}; free space, or see to "
                 "permissions, and run the same command again: what is done is kept"
             ) from error
+
+
+def _sound(record: memoryview) -> bool:
+    """Whether a whole record's crc is that of its key and data."""
+    crc = zlib.crc32(record[KEY + 8 :], zlib.crc32(record[:KEY]))
+    return crc == int.from_bytes(record[KEY : KEY + 4], "little")

@@ -18,18 +18,26 @@ from mobileclf.models import backbones
 from mobileclf.models import head as heads
 from mobileclf.models.backbones import FEATURES, Architecture
 from mobileclf.records import sha256_bytes, sha256_json
+from mobileclf.run import version_of
 from mobileclf.spelling import augmentations_of, blocks_of, fits_of, head_of
+from mobileclf.wording import counted
 
 from . import phases
 from .devices import Device
-from .features import Features, features
+from .features import Features, features, lacking
 from .fit import Course
 from .phases import Examples, Network, Phase, Place
-from .pictures import Reader, reader
+from .pictures import Reader, fill, kept_in, reader
 from .plan import about, seconds_per_photo
+from .rows import Rows
 
 KEY_LENGTH = 32  # hexadecimal digits that name a network among a run's files of features
 BATCH = 32  # photos at a time through a network where nothing is trained
+# By backend: what of it the numbers that a network gives depend on.
+PACKAGES = {
+    "tensorflow": ("mobileclf", "numpy", "keras", "tensorflow"),
+    "jax": ("mobileclf", "numpy", "keras", "jax", "jaxlib"),
+}
 COMPUTED, DECODED, LOGS = "features", "decoded", "tensorboard"
 
 
@@ -71,6 +79,34 @@ class Training:
 
         return keras.Model(self.model.input, self.model.get_layer(FEATURES).output)
 
+    @cached_property
+    def decoded(self) -> Rows | None:
+        """Decoded photos of both parts, None where each epoch decodes them. Of several processes
+        the first alone writes."""
+        if not self.settings.decoded_cache:
+            return None
+        spec = self.train.pictures.spec
+        return kept_in(self.folder / DECODED, spec, write=self.device.share.index == 0)
+
+    def fill(self) -> None:
+        """Decode what `decoded` lacks; returns, in every process, once it is there."""
+        if self.decoded is None:
+            return
+        if self.device.share.index == 0:
+            fill(self.decoded, self.train.pictures, "decode, train")
+            fill(self.decoded, self.held.pictures, "decode, validation")
+        self.device.barrier()
+        if self.device.share.index:
+            self.decoded.refresh()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """The body as features are computed with it. key: of all that their numbers depend on."""
+
+    body: Any
+    key: str
+
 
 def views_of(settings: Settings) -> tuple[augment.Augmentations, int | None]:
     """What is shown of each photo: the augmentations, and in how many views to a frozen network;
@@ -90,18 +126,23 @@ def from_features(training: Training) -> tuple[list[Done], list[NDArray[np.float
     shown, views = views_of(settings)
     assert views is not None
     if settings.views == 1 and settings.augment != "none":
-        progress.warn("--views 1: each photo is taken as it is, not augmented")
+        progress.warn("--views 1: the head phase takes each photo as it is, not augmented")
     frozen = _frozen(training)
     network = _network(training)
     lines = [_words_of_head(training, frozen, views)]
     tuned: Phase | None = None
+    read: tuple[Reader, Reader] | tuple[None, None] = (None, None)
     if blocks_of(settings.unfreeze) != 0:
-        tuned = phases.last_blocks(network, *_pixels(training), settings, _place(training))
+        pixels = _pixels(training)
+        tuned = phases.last_blocks(network, *pixels, settings, _place(training))
         lines.append(tuned.words)
     _say(lines)
     began = time.monotonic()
-    of_train = _features(training, frozen, training.train, shown, views, "features")
-    of_held = _features(training, frozen, training.held, (), 1, "features, validation")
+    if tuned is not None and training.decoded is not None:
+        training.fill()
+        read = pixels[0][0], pixels[1][0]
+    of_train = _features(training, frozen, training.train, shown, views, "features", read[0])
+    of_held = _features(training, frozen, training.held, (), 1, "features, validation", read[1])
     given = (of_train, training.train), (of_held, training.held)
     course = phases.head(network, *given, views, settings, _place(training))
     done = [_done(phases.HEAD, course, None, began)]
@@ -114,7 +155,7 @@ def from_features(training: Training) -> tuple[list[Done], list[NDArray[np.float
             network.set_weights(before)
             progress.say(
                 f"train: {tuned.name} did no better than the head on validation (cross-entropy "
-                f"{min(done[-1].course.val_loss):.4f} against {start:.4f}); the head alone is kept"
+                f"{done[-1].course.lowest:.4f} against {start:.4f}); the head alone is kept"
             )
     return done, _into_model(training, network)
 
@@ -125,6 +166,7 @@ def from_random_weights(training: Training) -> tuple[list[Done], list[NDArray[np
     phase = phases.every_layer(network, *_pixels(training), training.settings, _place(training))
     _say([phase.words])
     began = time.monotonic()
+    training.fill()
     done = _done(phase.name, phase.run(), None, began)
     return [done], _into_model(training, network)
 
@@ -134,33 +176,48 @@ def _say(lines: list[str]) -> None:
         progress.say(f"{'plan:' if i == 0 else 'then'.rjust(5)} {line}")
 
 
-def _words_of_head(training: Training, frozen: Any, views: int) -> str:
+def _words_of_head(training: Training, frozen: Frozen, views: int) -> str:
+    shown, _ = views_of(training.settings)
     photos, held = len(training.train.truth), len(training.held.truth)
-    with training.device.alone():
-        seconds = seconds_per_photo(frozen.predict_on_batch, frozen.input_shape[1:], BATCH)
-    each = f" in {views} views each" if views > 1 else ""
-    return (
-        f"the head, on features of {photos} photos{each} that are computed once (at most "
-        f"{about(seconds * (photos * views + held))}), at most "
-        f"{sum(fits_of(training.settings.epochs))} epochs"
-    )
+    absent = lacking(training.train.pictures, **_named(training, frozen, shown, views))
+    absent += lacking(training.held.pictures, **_named(training, frozen, (), 1))
+    of = f"{counted(photos, 'photo')}{f' in {views} views each' if views > 1 else ''}"
+    to_do = "that are there already"
+    if absent:
+        with training.device.alone():
+            body = frozen.body
+            seconds = seconds_per_photo(body.predict_on_batch, body.input_shape[1:], BATCH)
+        to_do = (
+            f"that are computed once ({absent} of {photos * views + held} to do, "
+            f"{about(seconds * absent / training.device.share.count)})"
+        )
+    epochs = counted(sum(fits_of(training.settings.epochs)), "epoch")
+    return f"the head, on features of {of} {to_do}, at most {epochs}"
 
 
 def _done(name: str, course: Course, start: float | None, began: float) -> Done:
     return Done(
         name=name,
         course=course,
-        kept=start is None or min(course.val_loss) < start,
+        kept=start is None or course.lowest < start,
         start=start,
         seconds=time.monotonic() - began,
     )
 
 
-def _frozen(training: Training) -> Any:
+def _frozen(training: Training) -> Frozen:
     """The body for features: on this process's first device, in the precision of training."""
-    if training.device.precision == "float32":
-        return training.body
-    return _rebuilt(training, spread=False)
+    device, architecture = training.device, training.architecture
+    body = training.body if device.precision == "float32" else _rebuilt(training, spread=False)
+    computed_by = {package: version_of(package) for package in PACKAGES[device.backend]}
+    key = {
+        "weights": [sha256_bytes(w.tobytes()) for w in body.get_weights()],
+        # The head is no part of it, so that another one takes the same features.
+        "graph": [architecture.backbone, architecture.image_size, architecture.channels],
+        # Not how many devices there are.
+        "computed by": [device.platform, device.name, device.precision, computed_by],
+    }
+    return Frozen(body=body, key=sha256_json(key)[:KEY_LENGTH])
 
 
 def _network(training: Training) -> Network:
@@ -205,6 +262,8 @@ def _place(training: Training) -> Place:
         key=training.key,
         share=training.device.share,
         devices=training.device.count,
+        scaled=training.device.precision == "float16",
+        agree=lambda course: training.device.agree(course, "epochs done"),
         logs=training.folder / LOGS if training.settings.tensorboard else None,
     )
 
@@ -212,40 +271,41 @@ def _place(training: Training) -> Place:
 def _pixels(
     training: Training,
 ) -> tuple[tuple[Reader, Examples], tuple[Reader, Examples]]:
-    train, held = (
-        (_reader(training, examples, name), examples)
-        for name, examples in (("train", training.train), ("validation", training.held))
+    train, held = training.train, training.held
+    return (
+        (reader(train.pictures, training.decoded), train),
+        (reader(held.pictures, training.decoded), held),
     )
-    return train, held
-
-
-def _reader(training: Training, examples: Examples, name: str) -> Reader:
-    part = training.folder / DECODED / f"{name}.rows"
-    cache = part if training.settings.decoded_cache else None
-    return reader(examples.pictures, cache, f"decode, {name}")
 
 
 def _features(
     training: Training,
-    frozen: Any,
+    frozen: Frozen,
     examples: Examples,
     shown: augment.Augmentations,
     views: int,
     title: str,
+    read: Reader | None,
 ) -> Features:
-    weights = [sha256_bytes(w.tobytes()) for w in frozen.get_weights()]
-    key = sha256_json({"weights": weights, "computed by": _computes(training.device)})
     device = training.device
     with device.alone():
         return features(
-            frozen.predict_on_batch, examples.pictures,
-            folder=training.folder / COMPUTED, key=key[:KEY_LENGTH],
-            shape=frozen.output_shape[1:], batch=BATCH, title=title,
-            augmentations=shown, views=views, seed=training.settings.seed,
+            frozen.body.predict_on_batch, examples.pictures,
+            batch=BATCH, title=title, read=read,
             share=(device.share.index, device.share.count), wait=device.barrier,
+            **_named(training, frozen, shown, views),
         )  # fmt: skip
 
 
-def _computes(device: Device) -> list[object]:
-    """What of a device bears on the numbers that a network gives: not how many there are."""
-    return [device.backend, device.platform, device.name, device.precision]
+def _named(
+    training: Training, frozen: Frozen, shown: augment.Augmentations, views: int
+) -> dict[str, Any]:
+    """Which features, for `features` and `lacking` alike."""
+    return {
+        "folder": training.folder / COMPUTED,
+        "key": frozen.key,
+        "shape": frozen.body.output_shape[1:],
+        "augmentations": shown,
+        "views": views,
+        "seed": training.settings.seed,
+    }
