@@ -66,7 +66,8 @@ def run(tmp_path_factory) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(place)
         path, label = str(place.relative_to(folder / "photos")), NAMES[i % 3]
-        rows.append({"path": path, "label": label, "split": "validation"})
+        digest = sha256_file(place)
+        rows.append({"path": path, "label": label, "split": "validation", "sha256": digest})
     made = folder / "run"
     made.mkdir()
     with (made / "dataset.csv").open("w", newline="") as file:
