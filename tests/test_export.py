@@ -175,7 +175,10 @@ def test_killed_after_each_stage_it_goes_on_to_the_same_bundle(
             mobileclf.export(int8=True, **options)
         assert not target.exists()
         times = read_json(tmp_path / "run" / "times.json") if name != "dataset" else {}
-        assert list(times) == list(pipeline.STAGES[: pipeline.STAGES.index(name)])
+        done = [
+            stage for stage in times if stage in pipeline.STAGES
+        ]  # train's phases stand there too
+        assert done == list(pipeline.STAGES[: pipeline.STAGES.index(name)])
     mobileclf.export(int8=True, **options)
     assert contents(target) == contents(exported[1])
 

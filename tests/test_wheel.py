@@ -124,7 +124,7 @@ def test_bars_were_shown_and_none_was_left_in_the_way(executed: Any) -> None:
             if "━" in line:
                 seen.setdefault(names[message["cell"]], set()).add(line.partition(" ━")[0])
     assert "check photos" in seen["data"]
-    assert "train" in seen["train"]
+    assert "train every layer" in seen["train"]
     assert {"reconstruct", "convert"} <= seen["quantize"]
     for name in ("data", "train", "quantize", "export"):
         (said,) = [
