@@ -108,7 +108,7 @@ def head(
     model = compiled(
         network.classifier,
         optimizer=keras.optimizers.Adam(settings.learning_rate),
-        sigmoid=head_of(settings.head).output == "sigmoid",
+        sigmoid=_sigmoid(settings),
     )
     shown = batches(
         lambda rows, round: features.read(rows),
@@ -134,11 +134,7 @@ def every_layer(
     fits = fits_of(settings.epochs)
     slower = max(1, settings.patience // 2)
     model = _joined(network, adapt=True)
-    compiled(
-        model,
-        optimizer=_adam(settings.learning_rate, place),
-        sigmoid=head_of(settings.head).output == "sigmoid",
-    )
+    compiled(model, optimizer=_adam(settings.learning_rate, place), sigmoid=_sigmoid(settings))
     shown, still = _pixels(train, held, settings, place)
     seconds = _seconds(model, shown, still) * sum(fits)
     return Phase(
@@ -180,11 +176,7 @@ def last_blocks(
         settings.tune_rate / (warm + 1), max(1, steps - warm),
         warmup_target=settings.tune_rate, warmup_steps=warm,
     )  # fmt: skip
-    compiled(
-        model,
-        optimizer=_adam(schedule, place),
-        sigmoid=head_of(settings.head).output == "sigmoid",
-    )
+    compiled(model, optimizer=_adam(schedule, place), sigmoid=_sigmoid(settings))
     seconds = _seconds(model, shown, still) * settings.tune_epochs
     trained, all_weights = (
         sum(int(np.prod(v.shape)) for v in some)
@@ -210,6 +202,10 @@ def last_blocks(
         run=run,
         evaluate=lambda: loss_of(model, still),
     )
+
+
+def _sigmoid(settings: Settings) -> bool:
+    return head_of(settings.head).output == "sigmoid"
 
 
 def _adam(rate: Any, place: Place) -> Any:
