@@ -17,6 +17,8 @@ from .recipes import RECIPES
 from .spelling import (
     augmentations_of,
     blocks_of,
+    costs_of,
+    costs_text,
     fits_of,
     head_of,
     names_of,
@@ -41,6 +43,9 @@ BATCH_NORMS = ("frozen", "adapt")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BACKENDS = ("tensorflow", "jax")
 IO_TYPES = ("uint8", "int8", "float32")
+POLICIES = ("youden", "max-f1", "min-cost", "fix-tpr", "fix-fpr", "guarantee")
+ABSTAINS = ("none", "largest", "margin", "score")
+COSTS = "missed=100,false-alarm=1,abstain=5"
 NUMBERS_TOO = ("epochs", "head", "unfreeze")  # texts that are often one whole number
 KINDS = {
     "Path": "a path as text",
@@ -53,6 +58,7 @@ EXAMPLES = {
     "budget": "30s",
     "without": "average-pools,lone-relus",
     "coordinator": "10.0.0.1:1234",
+    "costs": COSTS,
 }  # texts that look otherwise
 SAMPLE_NAME = "sample"
 SAMPLE_HARMFUL = "NotEdible"
@@ -119,6 +125,15 @@ class Settings:
     dynamic: bool = False
     int16x8: bool = False
     io: str = "uint8"
+    others: Path | None = None
+    policy: str = "youden"
+    tpr: float = 0.95
+    fpr: float = 0.05
+    most_missed: float = 0.01
+    confidence: float = 0.95
+    abstain: str = "none"
+    answer_rate: float | None = None
+    costs: str = COSTS
     max_drop: float = 0.01
     require_proof: bool = False
     golden_from: Path | None = None
@@ -133,6 +148,8 @@ class Settings:
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("backend", self.backend, BACKENDS)
         _one_of("io", self.io, IO_TYPES)
+        _one_of("policy", self.policy, POLICIES)
+        _one_of("abstain", self.abstain, ABSTAINS)
         if self.preprocess is not None:
             from .images.preprocess import preprocess_of  # which needs numpy
 
@@ -155,6 +172,8 @@ class Settings:
                     "--fine-tune-epochs 0: wanted at least one epoch with --budget; leave out one "
                     "of the two"
                 )
+        if self.costs != COSTS:
+            costs_of(self.costs)
         _within("train_share", self.train_share, 0.1, 0.95)
         if self.channels not in (None, 1, 3):
             raise UsageError(f"--channels {self.channels}: wanted 3 (colour) or 1 (grey)")
@@ -170,6 +189,11 @@ class Settings:
         _within("fine_tune_epochs", self.fine_tune_epochs, 0, 1000)
         _within("fine_tune_rate", self.fine_tune_rate, 1e-12, 1)
         _within("calibration_photos", self.calibration_photos, 128, 100_000)
+        _within("tpr", self.tpr, 0.001, 1)
+        _within("fpr", self.fpr, 0, 0.999)
+        _within("most_missed", self.most_missed, 0.0001, 0.5)
+        _within("confidence", self.confidence, 0.5, 0.9999)
+        _within("answer_rate", self.answer_rate, 0, 1)
         _within("max_drop", self.max_drop, 0, 1)
         _within("seed", self.seed, 0, 2**31 - 1)
         smallest = SMALLEST_IMAGE[self.backbone] if self.backbone else 16
@@ -215,7 +239,11 @@ BELONGS: Mapping[str, tuple[str, ...]] = {
     "recipe": ("weights", "image_size", "channels", "augment", "dropout", *_OF_RECIPES),
     "backbone": ("weights", "image_size", "augment", "dropout"),
     "weights": ("augment", "dropout"),
+    "policy": ("tpr", "fpr", "most_missed", "confidence"),
+    "abstain": ("answer_rate",),
 }
+# What decides which of the options of the threshold have an effect.
+DECIDING = ("policy", "abstain", "answer_rate")
 
 DEFAULTS: Mapping[str, object] = {field.name: field.default for field in fields(Settings)}
 OPTIONS = tuple(DEFAULTS)
@@ -244,6 +272,8 @@ def _checked(name: str, value: object, where: str) -> Any:
         return Path(value).expanduser()
     if kind == "str" and isinstance(value, Path):
         return str(value)
+    if name == "costs" and isinstance(value, Mapping):
+        return costs_text(value, where)
     if name in NUMBERS_TOO and type(value) is int:
         return str(value)
     if kind == "float" and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -291,12 +321,13 @@ def make_settings(
     `base` is left out; a recipe that it was made with is in it already. Raises UsageError for an
     unknown name, a wrong type or a value out of range.
     """
-    given = configured(config)
+    from_file, flagged = configured(config), {}
     for name, value in flags.items():
         if name not in OPTIONS:
             raise UsageError(f"unknown setting {name!r}; known: {', '.join(OPTIONS)}")
         if value is not None:
-            given[name] = _checked(name, value, option_name(name))
+            flagged[name] = _checked(name, value, option_name(name))
+    given = {**from_file, **flagged}
     values = {name: _checked(name, value, "run") for name, value in (base or {}).items()}
     _check_model(given, given.get("model", values.get("model")))
     changed = {name for name in given if not _same(given[name], values.get(name))}
@@ -304,7 +335,10 @@ def make_settings(
     recipe = RECIPES.get(given.get("recipe") or values.get("recipe") or "", {})
     kept = {name: value for name, value in values.items() if name not in gone}
     fresh = recipe if "recipe" in changed else {k: v for k, v in recipe.items() if k in gone}
-    return resolve(Settings(**{**kept, **fresh, **given}))
+    settings = Settings(**{**kept, **fresh, **given})
+    # A policy given as a flag also wins over what the file has for another one.
+    _check_threshold(flagged if set(flagged) & set(DECIDING) else given, settings)
+    return resolve(settings)
 
 
 def _check_model(given: Mapping[str, object], model: object) -> None:
@@ -316,6 +350,31 @@ def _check_model(given: Mapping[str, object], model: object) -> None:
                 f"{option_name(name)}: with --model nothing is trained; leave it out"
                 if model is not None
                 else f"{option_name(name)}: it says how a model of yours is read; give --model too"
+            )
+
+
+def _check_threshold(given: Mapping[str, object], settings: Settings) -> None:
+    """What has no effect beside the policy and the abstain rule. Raises UsageError."""
+    policy, rated = settings.policy, settings.answer_rate is not None
+    abstains = settings.abstain != "none"
+    wanted = {
+        "tpr": (policy == "fix-tpr", "--policy fix-tpr"),
+        "fpr": (policy == "fix-fpr", "--policy fix-fpr"),
+        "most_missed": (policy == "guarantee", "--policy guarantee"),
+        "confidence": (policy == "guarantee", "--policy guarantee"),
+        "answer_rate": (abstains, f"--abstain {', '.join(ABSTAINS[1:-1])} or {ABSTAINS[-1]}"),
+        "costs": (
+            policy == "min-cost" or (abstains and not rated),
+            "--policy min-cost, or --abstain without --answer-rate",
+        ),
+    }
+    found = f"--policy {policy}, --abstain {settings.abstain}"
+    found += f", --answer-rate {settings.answer_rate:g}" if rated else ""
+    for name, (has_effect, where) in wanted.items():
+        if given.get(name, DEFAULTS[name]) != DEFAULTS[name] and not has_effect:
+            raise UsageError(
+                f"{option_name(name)}: it goes with {where}; found {found}; leave it out, or give "
+                "that too"
             )
 
 

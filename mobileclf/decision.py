@@ -1,16 +1,18 @@
 """From the outputs of a model to what the app says: one rule, the same in Python and Kotlin.
 
 With groups, the harmful group's score is the integer sum of its labels' outputs, and a photo is
-harmful when that sum reaches the threshold. Without groups it is the label of the largest
-output, and "not sure" when that output lies under the minimum confidence. Outputs are quanta:
-integers, 256 of which are probability 1, so nothing here rounds.
+harmful when that sum reaches the threshold. Of the others, those that the rule is not sure enough
+of are "not sure" (`Abstain`), and no such rule takes a warning back. Without groups it is the
+label of the largest output, and "not sure" when that output lies under the minimum confidence.
+Outputs are quanta: integers, 256 of which are probability 1, so nothing here rounds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,11 @@ from .records import canonical
 
 NOT_SURE = "not sure"
 QUANTA = 256
+LARGEST = 255  # of one output: a byte
 PURPOSES = ("real", "demo")
+# How sure "harmless" is: by the largest output, by how far it lies over the second largest, or by
+# how far the harmful group's score lies under the threshold.
+By = Literal["largest", "margin", "score"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +97,64 @@ class Classes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Abstain:
+    """When a photo under the threshold is "not sure": where its `sureness` < cut_q.
+
+    cut_q: in quanta, at least 1, and no higher than a photo can be sure: LARGEST, by the score the
+    threshold (see Decision). Else no photo would ever be called harmless. Raises DataError.
+    """
+
+    by: By
+    cut_q: int
+
+    def __post_init__(self) -> None:
+        most = math.inf if self.by == "score" else LARGEST
+        if self.by not in get_args(By) or not 1 <= self.cut_q <= most:
+            raise DataError(
+                f"abstain: wanted one of {', '.join(get_args(By))} and a cut_q from 1 to "
+                f"{LARGEST}, found {self.by!r} and {self.cut_q}"
+            )
+
+    def as_record(self) -> dict[str, Any]:
+        """The value of "abstain" in a decision's record."""
+        return {"by": self.by, "cut": self.cut_q / QUANTA, "cut_q": self.cut_q}
+
+    @classmethod
+    def from_record(cls, record: object) -> Abstain:
+        """Read back `as_record`. Raises DataError when it is not one, or has anything beside."""
+        wanted = {"by", "cut", "cut_q"}
+        if not isinstance(record, Mapping) or set(record) != wanted:
+            raise DataError(
+                f"abstain: wanted by, cut and cut_q, or null; found {record!r}; update mobileclf"
+            )
+        by, cut, cut_q = record["by"], record["cut"], record["cut_q"]
+        if not isinstance(by, str) or by not in get_args(By):
+            raise DataError(
+                f"abstain: wanted by one of {', '.join(get_args(By))}, found {by!r}; "
+                "update mobileclf"
+            )
+        if type(cut_q) is not int or type(cut) not in (int, float) or cut != cut_q / QUANTA:
+            raise DataError(
+                f"abstain: wanted a whole number as cut_q and cut its {QUANTA}th, found "
+                f"{cut_q!r} and {cut!r}"
+            )
+        return cls(by=by, cut_q=cut_q)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """What turns outputs into a verdict.
 
     group: the harmful group, None: the minimum confidence rule. threshold_q: in quanta, at least
-    1. kernel_bound: in quanta, how far that score may differ on other kernels. purpose: one of
-    PURPOSES; under "demo" no photo is ever called harmless. Raises DataError.
+    1. abstain: which photos under the threshold are "not sure", None: none; always None without
+    groups, where the threshold does that. kernel_bound: in quanta, how far the score may differ on
+    other kernels. purpose: one of PURPOSES; under "demo" no photo is ever called harmless. Raises
+    DataError.
     """
 
     group: str | None
     threshold_q: int
-    abstain: None = None
+    abstain: Abstain | None = None
     kernel_bound: int
     purpose: str = "real"
 
@@ -113,6 +166,18 @@ class Decision:
                 f"purpose among {', '.join(PURPOSES)}; found {self.threshold_q}, "
                 f"{self.kernel_bound}, {self.purpose!r}"
             )
+        if self.abstain is not None and self.group is None:
+            raise DataError(
+                "decision: wanted no abstain rule without a harmful group, where the threshold "
+                f"says what is not sure; found {self.abstain}"
+            )
+        # A score lies no further under the threshold than that itself.
+        rule = self.abstain
+        if rule is not None and rule.by == "score" and rule.cut_q > self.threshold_q:
+            raise DataError(
+                f"decision: wanted a cut_q of at most the threshold_q, {self.threshold_q}, by "
+                f"score; found {rule.cut_q}: no photo would ever be called harmless"
+            )
 
     def as_record(self) -> dict[str, Any]:
         """The value of "decision" in bundle.json; `purpose` stands beside it there."""
@@ -120,7 +185,7 @@ class Decision:
             "group": self.group,
             "threshold": self.threshold_q / QUANTA,
             "threshold_q": self.threshold_q,
-            "abstain": self.abstain,
+            "abstain": None if self.abstain is None else self.abstain.as_record(),
             "kernel_bound": self.kernel_bound,
         }
 
@@ -140,16 +205,18 @@ class Decision:
                 "decision: wanted whole numbers for threshold_q and kernel_bound, "
                 f"found {threshold_q!r} and {kernel_bound!r}"
             )
-        if abstain is not None:
-            raise DataError(
-                f"decision: wanted no abstain rule, found {abstain!r}; update mobileclf"
-            )
         if record.get("threshold", threshold_q / QUANTA) != threshold_q / QUANTA:
             raise DataError(
                 f"decision: wanted threshold {threshold_q / QUANTA} for threshold_q "
                 f"{threshold_q}, found {record['threshold']}"
             )
-        return cls(group=group, threshold_q=threshold_q, kernel_bound=kernel_bound, purpose=purpose)
+        return cls(
+            group=group,
+            threshold_q=threshold_q,
+            abstain=None if abstain is None else Abstain.from_record(abstain),
+            kernel_bound=kernel_bound,
+            purpose=purpose,
+        )
 
 
 def read_decision(record: Mapping[str, Any]) -> tuple[Classes, Decision]:
@@ -219,30 +286,63 @@ def decision_score(quanta: NDArray[np.integer[Any]], classes: Classes) -> NDArra
     return group_score(quanta, classes)
 
 
+def sureness(
+    quanta: NDArray[np.integer[Any]], classes: Classes, threshold_q: int, by: By
+) -> NDArray[np.int64]:
+    """How sure "harmless" is of each photo; larger is surer. quanta: integers (n, labels).
+
+    "largest": the largest output. "margin": that less the second largest, 0 on a tie. "score":
+    threshold_q less the group score, so 1 or more for each photo under the threshold, and only
+    where there is a harmful group. Returns int64 (n,), in quanta.
+    """
+    if by == "score":
+        return np.asarray(threshold_q - group_score(quanta, classes))
+    ranked = np.sort(_integers(quanta, classes), axis=1)
+    if by == "largest":
+        return np.asarray(ranked[:, -1])
+    return np.asarray(ranked[:, -1] - ranked[:, -2:-1].sum(axis=1))  # one label: less nothing
+
+
+def most_score(classes: Classes) -> int:
+    """The largest `decision_score` that outputs can have, in quanta."""
+    summed = 1 if classes.harmful is None else int(classes.members(classes.harmful).sum())
+    return LARGEST * summed
+
+
+def not_sure(
+    quanta: NDArray[np.integer[Any]], classes: Classes, decision: Decision
+) -> NDArray[np.bool_]:
+    """Which photos are NOT_SURE by `verdicts`. quanta: integers (n, labels). Returns bool (n,)."""
+    _belongs(classes, decision)
+    under = decision_score(quanta, classes) < decision.threshold_q
+    if decision.group is None or decision.purpose == "demo":
+        return np.asarray(under)
+    if decision.abstain is None:
+        return np.zeros(len(under), np.bool_)
+    own = sureness(quanta, classes, decision.threshold_q, decision.abstain.by)
+    return np.asarray(under & (own < decision.abstain.cut_q))
+
+
 def verdicts(quanta: NDArray[np.integer[Any]], classes: Classes, decision: Decision) -> list[str]:
     """What the app says of each photo. quanta: integers (n, labels).
 
-    With groups: the harmful group where its score >= threshold_q, else the harmless group with
-    the largest sum, on a tie the one that appears first among the labels; for a demo NOT_SURE in
-    place of any harmless group. Without: the label of the largest output, on a tie the lower
-    index; NOT_SURE where that output < threshold_q. Raises DataError when the decision is for
-    other classes.
+    With groups: the harmful group where its score >= threshold_q, whatever else; else NOT_SURE
+    where `sureness` < the cut of `abstain`, and for a demo always; else the harmless group with
+    the largest sum, on a tie the one that appears first among the labels. Without: the label of
+    the largest output, on a tie the lower index; NOT_SURE where that output < threshold_q. Raises
+    DataError when the decision is for other classes, or can never be reached with them.
     """
-    _belongs(classes, decision)
+    unsure = not_sure(quanta, classes, decision)
     values = _integers(quanta, classes)
-    reached = decision_score(values, classes) >= decision.threshold_q
     if decision.group is None:
-        best = values.argmax(axis=1)
-        return [
-            classes.labels[i] if sure else NOT_SURE for i, sure in zip(best, reached, strict=True)
-        ]
-    harmless = _harmless(classes)
-    sums = np.stack([values[:, classes.members(group)].sum(axis=1) for group in harmless], axis=1)
-    otherwise = [NOT_SURE] * len(harmless) if decision.purpose == "demo" else harmless
-    return [
-        decision.group if harmful else otherwise[i]
-        for i, harmful in zip(sums.argmax(axis=1), reached, strict=True)
-    ]
+        best, names = values.argmax(axis=1), list(classes.labels)
+    else:
+        harmless = _harmless(classes)
+        sums = [values[:, classes.members(group)].sum(axis=1) for group in harmless]
+        reached = decision_score(values, classes) >= decision.threshold_q
+        best = np.where(reached, 0, 1 + np.stack(sums, axis=1).argmax(axis=1))
+        names = [decision.group, *harmless]
+    return [NOT_SURE if held else names[i] for i, held in zip(best, unsure, strict=True)]
 
 
 def possible_verdicts(classes: Classes, decision: Decision) -> tuple[str, ...]:
@@ -252,12 +352,18 @@ def possible_verdicts(classes: Classes, decision: Decision) -> tuple[str, ...]:
         return (*classes.labels, NOT_SURE)
     if decision.purpose == "demo":
         return (decision.group, NOT_SURE)
-    return (decision.group, *_harmless(classes))
+    # By the score, every photo under the threshold is 1 sure at least.
+    never = decision.abstain is None or decision.abstain == Abstain(by="score", cut_q=1)
+    return (decision.group, *_harmless(classes), *(() if never else (NOT_SURE,)))
 
 
 def to_quanta(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Probabilities rounded to the int8 model's grid, so that both take one decision. int64."""
-    return np.asarray(np.rint(probabilities * QUANTA), dtype=np.int64)
+    """Probabilities rounded to the int8 model's grid, so that both take one decision. int64.
+
+    Like its outputs they are LARGEST at most.
+    """
+    rounded = np.rint(probabilities * QUANTA)
+    return np.asarray(np.minimum(rounded, LARGEST), dtype=np.int64)
 
 
 def _harmless(classes: Classes) -> list[str]:
@@ -269,6 +375,14 @@ def _belongs(classes: Classes, decision: Decision) -> None:
         raise DataError(
             f"decision: wanted one for the harmful group {classes.harmful!r}, "
             f"found one for {decision.group!r}"
+        )
+    most = most_score(classes)
+    if decision.threshold_q > most:
+        never = "sure" if classes.harmful is None else f"called {classes.harmful}, the harmful one"
+        raise DataError(
+            f"decision: wanted a threshold_q of at most {most}, which the outputs can "
+            f"reach, found {decision.threshold_q}: no photo would ever be {never}; run threshold "
+            "again with another policy"
         )
 
 

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from . import progress
-from .decision import NOT_SURE, Classes, Decision, decision_score, possible_verdicts, verdicts
+from .decision import (
+    NOT_SURE,
+    Classes,
+    Decision,
+    decision_score,
+    possible_verdicts,
+    sureness,
+    verdicts,
+)
 from .errors import DataError, ProofError
 from .images import sample
 from .images.load import (
@@ -98,14 +106,20 @@ def drawn(judge: Judge, seed: int) -> list[Case]:
     """At least FEWEST drawn cases with every verdict among them.
 
     Drawings are looked through first; a verdict that none of them gets is searched for by
-    painting on the nearest one. Raises ProofError when one cannot be found.
+    painting on the nearest one. Raises ProofError when one cannot be found; for `_may_lack`
+    that is a warning.
     """
     cases = [judge.case(data, suffix) for data, suffix in _drawings(seed)]
     wanted = possible_verdicts(judge.classes, judge.decision)
     chosen: list[Case] = []
     for verdict in wanted:
         having = [case for case in cases if case.verdict == verdict]
-        chosen.append(having[0] if having else _search(judge, verdict, cases, seed))
+        try:
+            chosen.append(having[0] if having else _search(judge, verdict, cases, seed))
+        except ProofError as error:
+            if not _may_lack(judge.decision, verdict):
+                raise
+            progress.warn(str(error))
     rest = [case for case in cases if case not in chosen]
     return _fill_up(chosen, rest)
 
@@ -115,7 +129,7 @@ def from_photos(judge: Judge, source: Path) -> list[Case]:
     out of them.
 
     One for each verdict, then more up to FEWEST. Raises DataError when the pictures do not give
-    every verdict.
+    every verdict; for `_may_lack` that is a warning.
     """
     store, names = open_store(source), pictures_in(source)
     wanted = possible_verdicts(judge.classes, judge.decision)
@@ -130,14 +144,24 @@ def from_photos(judge: Judge, source: Path) -> list[Case]:
     chosen: list[Case] = []
     for verdict in wanted:
         having = [case for case in cases if case.verdict == verdict]
-        if not having:
-            raise DataError(
-                f"--golden-from {source}: wanted a picture with the verdict {verdict!r}, "
-                f"found none among {len(cases)}; add one"
-            )
-        chosen.append(having[0])
+        lacking = (
+            f"--golden-from {source}: wanted a picture with the verdict {verdict!r}, "
+            f"found none among {len(cases)}; add one"
+        )
+        if having:
+            chosen.append(having[0])
+        elif _may_lack(judge.decision, verdict):
+            progress.warn(lacking)
+        else:
+            raise DataError(lacking)
     rest = [case for case in cases if case not in chosen]
     return _fill_up(chosen, rest)
+
+
+def _may_lack(decision: Decision, verdict: str) -> bool:
+    """Whether the cases may do without `verdict`: "not sure" by an abstain rule, whose band may be
+    so narrow that no picture at hand lies in it."""
+    return verdict == NOT_SURE and decision.group is not None and decision.purpose != "demo"
 
 
 def pictures_in(source: Path) -> list[str]:
@@ -220,16 +244,26 @@ def _search(judge: Judge, verdict: str, cases: list[Case], seed: int) -> Case:
 def _nearness(judge: Judge, quanta: NDArray[np.integer[Any]], verdict: str) -> float:
     """How far outputs (1, labels) are towards `verdict`; larger is nearer. In quanta."""
     quanta = quanta.astype(np.int64)  # bytes would wrap around
-    score = float(decision_score(quanta, judge.classes)[0])
-    if verdict == judge.decision.group:
+    decision, classes = judge.decision, judge.classes
+    score = float(decision_score(quanta, classes)[0])
+    if verdict == decision.group:
         return score
-    if verdict == NOT_SURE:
+    if decision.group is None:
+        if verdict == NOT_SURE:
+            return -score
+        index = classes.labels.index(verdict)
+        return float(quanta[0, index] - np.delete(quanta[0], index).max())
+    rule = decision.abstain if decision.purpose != "demo" else None
+    over = 0.0  # how far its sureness lies over the cut
+    if rule is not None:
+        over = float(sureness(quanta, classes, decision.threshold_q, rule.by)[0] - rule.cut_q)
+    if verdict != NOT_SURE:
+        own = float(quanta[0, classes.members(verdict)].sum())
+        return own - score + min(0.0, over)
+    if rule is None:
         return -score
-    if judge.decision.group is not None:
-        own = float(quanta[0, judge.classes.members(verdict)].sum())
-        return own - score
-    index = judge.classes.labels.index(verdict)
-    return float(quanta[0, index] - np.delete(quanta[0], index).max())
+    # Under the threshold, and under the cut.
+    return -max(0.0, score - decision.threshold_q + 1) - max(0.0, over + 1)
 
 
 def _painted(picture: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .stats.operating_point import Costs
 
 OUTPUTS = ("softmax", "sigmoid")
 HIDDEN_UNITS = 64
@@ -25,6 +30,7 @@ AUGMENTATIONS = {
 # `seeds` is what the projects that this tool grew from all used. Their 0.2 for shear is 0.2
 # degrees, as Keras' ImageDataGenerator reads it, and hardly moves a pixel.
 SEEDS = "flip,shear=0.2,zoom=0.2"
+MISTAKES = ("missed", "false-alarm", "abstain")  # that have a cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,3 +150,42 @@ def augmentations_of(text: str) -> tuple[tuple[str, float], ...]:
             raise UsageError(f"--augment {text!r}: {name} is there twice")
         found[name] = amount
     return tuple((name, found[name]) for name in AUGMENTATIONS if name in found)
+
+
+def costs_of(text: str) -> Costs:
+    """The costs in `missed=100,false-alarm=1,abstain=5`, in any one unit; what is left out is as
+    `Costs` has it. Raises UsageError."""
+    from .stats.operating_point import Costs  # which needs numpy
+
+    found: dict[str, float] = {}
+    for word in text.split(","):
+        name, _, value = (part.strip() for part in word.partition("="))
+        try:
+            cost = float(value)
+        except ValueError:
+            cost = -1.0
+        if name not in MISTAKES or not 0 <= cost < float("inf"):
+            raise UsageError(
+                f"--costs {word.strip()!r}: wanted some of {', '.join(MISTAKES)} with a number of "
+                "at least 0, as in missed=100,false-alarm=1,abstain=5"
+            )
+        if name in found:
+            raise UsageError(f"--costs {text!r}: {name} is there twice")
+        found[name] = cost
+    return Costs(**{name.replace("-", "_"): cost for name, cost in found.items()})
+
+
+def costs_text(table: Mapping[str, object], where: str) -> str:
+    """A table of costs, as [costs] in a TOML file, spelled as the flag is. Raises UsageError.
+
+    where: what the table was found in.
+    """
+    for name, cost in table.items():
+        number = isinstance(cost, (int, float)) and not isinstance(cost, bool)
+        if name.replace("_", "-") not in MISTAKES or not number:
+            raise UsageError(
+                f"{where}: costs wants numbers for {', '.join(MISTAKES)}, found {name} = {cost!r}"
+            )
+    if not table:
+        raise UsageError(f"{where}: costs wants some of {', '.join(MISTAKES)}, found none")
+    return ",".join(f"{name.replace('_', '-')}={cost}" for name, cost in table.items())

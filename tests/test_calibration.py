@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from mobileclf.stats.calibration import (
@@ -15,6 +19,8 @@ from mobileclf.stats.calibration import (
     fit_temperature,
     log_loss,
     mean_kl,
+    reliability,
+    untempered,
 )
 
 
@@ -57,6 +63,78 @@ def test_calibration_error_knows_no_order():
     for order in (np.arange(40), np.arange(40)[::-1], np.random.default_rng(0).permutation(40)):
         assert calibration_error(p, truth[order], bins=7) == pytest.approx(0, abs=1e-12)
     assert calibration_error(p, 1 - truth) == pytest.approx(0.5)
+
+
+@st.composite
+def answers(draw):
+    """Probabilities of a few photos, often of equal confidence, and which label is true."""
+    n, labels = draw(st.integers(1, 40)), draw(st.integers(2, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    quanta = rng.integers(1, draw(st.sampled_from([2, 4, 200])), (n, labels))
+    return quanta / quanta.sum(axis=1, keepdims=True), rng.integers(0, labels, n)
+
+
+def slow_bins(p, truth, bins):
+    """Confidences and shared accuracies of each bin, one photo at a time."""
+    tops = [max(row) for row in p.tolist()]
+    hits = [int(np.argmax(row)) == t for row, t in zip(p, truth, strict=True)]
+    alike = [[h for c, h in zip(tops, hits, strict=True) if c == own] for own in tops]
+    shared = [Fraction(sum(each), len(each)) for each in alike]
+    order, bins = sorted(range(len(tops)), key=lambda i: tops[i]), min(bins, len(tops))
+    start = 0
+    for b in range(bins):
+        size = len(tops) // bins + (b < len(tops) % bins)
+        part = order[start : start + size]
+        start += size
+        yield [tops[i] for i in part], sum(shared[i] for i in part)
+
+
+@given(answers(), st.integers(1, 20))
+def test_reliability_is_counted(case, bins):
+    p, truth = case
+    found = reliability(p, truth, bins=bins)
+    slow = list(slow_bins(p, truth, bins))
+    assert len(slow) == len(found.photos) and found.photos.sum() == len(truth)
+    for i, (tops, hits) in enumerate(slow):
+        n = len(tops)
+        assert found.photos[i] == n
+        assert found.confidence[i] == pytest.approx(sum(tops) / n)
+        assert found.accuracy[i] == pytest.approx(float(hits / n))
+        low = binomtest(math.floor(hits), n).proportion_ci(0.95, method="exact").low
+        high = binomtest(math.ceil(hits), n).proportion_ci(0.95, method="exact").high
+        assert (found.low[i], found.high[i]) == pytest.approx((low, high), abs=1e-9)
+        assert found.low[i] <= found.accuracy[i] <= found.high[i]
+    gaps = sum(abs(float(hits) - sum(tops)) for tops, hits in slow)
+    assert calibration_error(p, truth, bins=bins) == pytest.approx(gaps / len(truth), abs=1e-12)
+
+
+def test_reliability_holds_its_level(drawn):
+    """The truth is drawn from these very outputs: a bin's mean confidence is its accuracy."""
+    logits, truth = drawn
+    inside = bins = 0
+    for start in range(0, 4000, 200):
+        found = reliability(softmax(logits[start : start + 200]), truth[start : start + 200])
+        inside += ((found.low <= found.confidence) & (found.confidence <= found.high)).sum()
+        bins += len(found.photos)
+        assert (found.low < found.high).all() and (np.diff(found.confidence) >= 0).all()
+    assert inside >= binom.ppf(0.001, bins, 0.95)
+    blind = reliability(softmax(3 * logits), truth)
+    assert ((blind.confidence > blind.high) | (blind.confidence < blind.low)).mean() > 0.5
+
+
+def test_untempered_takes_the_temperature_back(drawn):
+    logits, _ = drawn
+    for temperature in (0.1, 0.7, 1.0, 2.5, 10.0):
+        found = untempered(softmax(logits / temperature), temperature)
+        np.testing.assert_allclose(found, softmax(logits), rtol=1e-6, atol=1e-9)
+
+
+def test_untempered_keeps_nothing_nothing_and_does_not_underflow():
+    p = np.array([[1.0, 0.0, 0.0], [1e-40, 1e-40, 0.0], [0.5, 0.25, 0.25]])
+    found = untempered(p, 10.0)
+    np.testing.assert_allclose(found[:2], [[1, 0, 0], [0.5, 0.5, 0]])
+    assert found[2].tolist() == pytest.approx([1024 / 1026, 1 / 1026, 1 / 1026])
+    assert untempered(np.float32([[0.75, 0.25]]), 1.0).dtype == np.float64
 
 
 def test_brier_against_loops():

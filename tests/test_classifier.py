@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from mobileclf import cli
-from mobileclf.decision import Classes, Decision, decision_file, to_quanta
+from mobileclf.decision import NOT_SURE, Abstain, Classes, Decision, decision_file, to_quanta
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images import preprocess
 from mobileclf.images.load import ImageSpec, load
@@ -405,6 +405,7 @@ def network(path: Path, *, seed: int = 0) -> Any:
 
 
 FLOAT_Q = 30  # of the float model; the candidate's is 64
+FLOAT_POINT = {"threshold_q": FLOAT_Q, "threshold": FLOAT_Q / 256, "abstain": None}
 
 
 @pytest.fixture
@@ -423,7 +424,7 @@ def run(tmp_path: Path) -> Path:
     record(folder, "selection", ["metrics"], (), {"selected": "a"})
     decision = Decision(group="bad", threshold_q=64, kernel_bound=0)
     decided = {"classes": CLASSES.as_record(), "purpose": "real", "decision": decision.as_record(),
-               "operating_point": {"float": {"threshold_q": FLOAT_Q}}}  # fmt: skip
+               "operating_point": {"float": FLOAT_POINT}}  # fmt: skip
     record(folder, "threshold", ["dataset", "metrics"], (), decided)
     return folder
 
@@ -452,6 +453,58 @@ def test_a_runs_keras_model_takes_bytes_and_the_runs_decision(
     assert len({row["score"] for row in rows}) > 5
     scores = [256 * row["group_score"] for row in rows]
     assert any((score >= 64) != (score >= FLOAT_Q) for score in scores), str(sorted(scores))
+
+
+def decide(run: Path, **changes: Any) -> None:
+    """Other values in the run's threshold.json."""
+    shown = json.loads((run / "threshold.json").read_text())
+    write_json(run / "threshold.json", {**shown, **changes})
+
+
+def test_each_model_of_a_run_abstains_by_a_rule_of_its_own(run: Path, photos: list[Path]) -> None:
+    plain_rows = {name: predict(run / name, photos) for name in ("model.keras", "model_a.tflite")}
+    rules = {}
+    for name, threshold_q in (("model.keras", FLOAT_Q), ("model_a.tflite", 64)):
+        under = [row["top"] for row in plain_rows[name] if row["verdict"] == "good"]
+        margins = sorted(256 * top[0]["score"] - 256 * top[1]["score"] for top in under)
+        cut_q = int(margins[len(margins) // 2])
+        assert threshold_q and 1 <= cut_q <= 255 and margins[0] < cut_q < margins[-1]
+        rules[name] = Abstain(by="margin", cut_q=cut_q)
+    assert rules["model.keras"] != rules["model_a.tflite"]
+    decision = Decision(
+        group="bad", threshold_q=64, abstain=rules["model_a.tflite"], kernel_bound=0
+    )
+    point = {**FLOAT_POINT, "abstain": rules["model.keras"].as_record()}
+    decide(run, decision=decision.as_record(), operating_point={"float": point})
+    for name, before in plain_rows.items():
+        rows = predict(run / name, photos)
+        for row, was in zip(rows, before, strict=True):
+            first, second, _ = (round(256 * best["score"]) for best in row["top"])
+            held = was["verdict"] == "good" and first - second < rules[name].cut_q
+            assert row["verdict"] == (NOT_SURE if held else was["verdict"])
+            assert row["abstain"] == held
+        assert {row["verdict"] for row in rows} >= {"good", NOT_SURE}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"operating_point": {}}, r"wanted the float's decision \(KeyError\('float'\)\)"),
+        ({"operating_point": {"float": {"threshold_q": 30}}}, "wanted the float's decision"),
+        (
+            {"operating_point": {"float": {**FLOAT_POINT, "threshold_q": 256, "threshold": 1.0}}},
+            "found 256: no photo would ever be called bad",
+        ),
+        ({"operating_point": {"float": {**FLOAT_POINT, "abstain": {"by": 1}}}}, "found {'by': 1}"),
+    ],
+)
+def test_a_broken_decision_of_a_runs_float_model_is_refused(
+    run: Path, photos: list[Path], changes: dict[str, Any], said: str
+) -> None:
+    decide(run, **changes)
+    with pytest.raises(DataError, match=f"threshold.json: .*{said}.*; run threshold again"):
+        predict(run / "model.keras", photos[0])
+    assert predict(run / "model_a.tflite", photos[0])[0]["verdict"] is not None
 
 
 def test_a_runs_folder_is_the_candidate_that_ships_and_before_that_the_trained_model(

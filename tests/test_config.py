@@ -10,7 +10,7 @@ import pytest
 
 from mobileclf.config import OPTIONS, Settings, as_record, make_settings, read_config, resolve
 from mobileclf.errors import UsageError
-from mobileclf.spelling import rewrites_of
+from mobileclf.spelling import costs_of, rewrites_of
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,23 @@ def test_unknown_keys_and_wrong_types_are_refused(text: str) -> None:
         {"name": "a/b"},
         {"name": ".."},
         {"backbone": "inception_v3", "image_size": 74},
+        {"policy": "best"},
+        {"policy": "fix-tpr", "tpr": 0.0},
+        {"policy": "fix-fpr", "fpr": 1.0},
+        {"policy": "guarantee", "most_missed": 0.0},
+        {"policy": "guarantee", "confidence": 1.0},
+        {"abstain": "entropy"},
+        {"abstain": "margin", "answer_rate": 1.1},
+        {"abstain": "margin", "answer_rate": float("nan")},
+        {"policy": "min-cost", "costs": "missed=0"},
+        {"policy": "min-cost", "costs": "missed=-1"},
+        {"policy": "min-cost", "costs": "missed=nan"},
+        {"policy": "min-cost", "costs": "abstain=inf"},
+        {"policy": "min-cost", "costs": "missed"},
+        {"policy": "min-cost", "costs": "missed=1,missed=2"},
+        {"policy": "min-cost", "costs": "lost=1"},
+        {"policy": "min-cost", "costs": ""},
+        {"policy": "min-cost", "costs": {}},
         {"frobnicate": 1},
     ],
 )
@@ -109,6 +126,12 @@ def test_a_near_name_of_a_rewrite_is_hinted(name: str, said: str) -> None:
         ("dropout = true", "dropout wants a number, found True"),
         ("fp16 = 1", "fp16 wants true or false, found 1"),
         ("data = 1", "data wants a path as text, found 1"),
+        ("costs = 100", 'costs wants text such as "missed=100,false-alarm=1,abstain=5", found 100'),
+        (
+            "[costs]\nmissed = true",
+            "c.toml: costs wants numbers for missed, false-alarm, abstain, found missed = True",
+        ),
+        ("[costs]\nmisses = 1", "found misses = 1"),
     ],
 )
 def test_what_a_key_wants_is_said_in_words(text: str, wanted: str) -> None:
@@ -180,3 +203,74 @@ def test_the_same_folder_is_the_same_data_however_it_is_spelled(tmp_path: Path) 
     (tmp_path / "d").mkdir()
     for other in (tmp_path / "d", "./d", "d/../d"):
         assert again({"data": "d", "group_by": "x", "harmful": "a"}, data=other).group_by == "x"
+
+
+def test_costs_are_a_table_or_one_text() -> None:
+    Path("mobileclf.toml").write_text(
+        'policy = "min-cost"\n[costs]\nmissed = 20\nfalse-alarm = 0.5\n'
+    )
+    settings = make_settings({})
+    assert settings.costs == "missed=20,false-alarm=0.5"
+    costs = costs_of(settings.costs)
+    assert (costs.missed, costs.false_alarm, costs.abstain) == (20, 0.5, 5)
+    assert make_settings({"costs": {"false_alarm": 2}}).costs == "false-alarm=2"
+    assert make_settings(as_record(settings)) == settings
+
+
+def test_the_costs_that_stand_there_are_the_defaults_of_the_statistics() -> None:
+    from mobileclf.stats.operating_point import Costs
+
+    assert costs_of(Settings().costs) == costs_of("missed=100") == Costs()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tpr": 0.9}, "--tpr: it goes with --policy fix-tpr; found --policy youden, --abs"),
+        ({"policy": "fix-fpr", "tpr": 0.9}, "--tpr: it goes with --policy fix-tpr; found --policy"),
+        ({"policy": "fix-tpr", "fpr": 0.1}, "--fpr: it goes with --policy fix-fpr"),
+        ({"most_missed": 0.1}, "--most-missed: it goes with --policy guarantee"),
+        ({"policy": "max-f1", "confidence": 0.9}, "--confidence: it goes with --policy guarantee"),
+        ({"answer_rate": 0.9}, "--answer-rate: it goes with --abstain largest, margin or score"),
+        ({"costs": "missed=5"}, "--costs: it goes with --policy min-cost, or --abstain without"),
+        ({"costs": "missed=5", "abstain": "score", "answer_rate": 0.9}, "--costs: it goes with"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}"):
+        make_settings(given)
+    lines = [f"{name} = {value!r}\n" for name, value in given.items()]
+    Path("mobileclf.toml").write_text("".join(lines))
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}"):
+        make_settings({})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"policy": "fix-tpr", "tpr": 0.9},
+        {"policy": "fix-fpr", "fpr": 0.1},
+        {"policy": "guarantee", "most_missed": 0.05, "confidence": 0.9},
+        {"policy": "min-cost", "costs": "missed=5"},
+        {"abstain": "margin", "costs": "missed=5"},
+        {"abstain": "margin", "answer_rate": 0.9},
+        {"policy": "min-cost", "abstain": "margin", "answer_rate": 0.9, "costs": "missed=5"},
+    ],
+)
+def test_what_has_an_effect_is_taken(given: dict[str, Any]) -> None:
+    settings = make_settings(given)
+    assert {name: getattr(settings, name) for name in given} == given
+    assert again({"data": "d", **given}) == make_settings({"data": "d", **given})
+
+
+def test_another_policy_takes_the_rate_of_the_first_away() -> None:
+    first = {"data": "d", "policy": "fix-tpr", "tpr": 0.9, "abstain": "margin", "answer_rate": 0.8}
+    found = again(first, policy="youden")
+    assert (found.tpr, found.abstain, found.answer_rate) == (0.95, "margin", 0.8)
+    found = again(first, abstain="none")
+    assert (found.tpr, found.answer_rate) == (0.9, None)
+    # Also over a file that has one; what it has otherwise stays refused.
+    Path("mobileclf.toml").write_text('policy = "fix-tpr"\ntpr = 0.9\n')
+    assert make_settings({"policy": "max-f1"}).policy == "max-f1"
+    with pytest.raises(UsageError, match="--fpr"):
+        make_settings({"policy": "max-f1", "fpr": 0.1})

@@ -10,13 +10,17 @@ import pytest
 
 from mobileclf.decision import (
     NOT_SURE,
+    Abstain,
     Classes,
     Decision,
     classes_for,
     decision_file,
     group_score,
+    not_sure,
     possible_verdicts,
     read_decision,
+    sureness,
+    to_quanta,
     verdicts,
 )
 from mobileclf.errors import DataError, UsageError
@@ -27,6 +31,7 @@ GROUPED = Classes(labels=LABELS, groups=GROUPS, harmful="Bad")
 PLAIN = Classes(labels=LABELS, groups=(None,) * 4, harmful=None)
 BAD = Decision(group="Bad", threshold_q=100, kernel_bound=3)
 SURE = Decision(group=None, threshold_q=100, kernel_bound=3)
+HELD = dataclasses.replace(BAD, abstain=Abstain(by="margin", cut_q=31))
 
 
 def rows(*values):
@@ -62,10 +67,99 @@ def test_without_groups_the_largest_output_or_not_sure():
     assert verdicts(photos, PLAIN, dataclasses.replace(SURE, purpose="demo")) == wanted
 
 
+def test_sureness_by_hand():
+    photos = rows([150, 40, 6, 50], [7, 0, 7, 0], [0, 0, 0, 255])
+    assert sureness(photos, GROUPED, 100, "largest").tolist() == [150, 7, 255]
+    assert sureness(photos, GROUPED, 100, "margin").tolist() == [100, 0, 255]
+    assert sureness(photos, GROUPED, 100, "score").tolist() == [10, 100, -155]
+    assert sureness(photos[:, :1], Classes(labels=("a",), groups=(None,), harmful=None), 1,
+                    "margin").tolist() == [150, 7, 0]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("by", "cut_q", "photo"),
+    [
+        ("largest", 120, [119, 9, 60, 9]),
+        ("margin", 31, [90, 9, 60, 9]),
+        ("score", 6, [99, 45, 60, 50]),
+    ],
+)
+def test_not_sure_is_sureness_under_the_cut(by, cut_q, photo):
+    at = dataclasses.replace(BAD, abstain=Abstain(by=by, cut_q=cut_q))
+    assert verdicts(rows(photo), GROUPED, at) == [NOT_SURE]
+    surer = dataclasses.replace(BAD, abstain=Abstain(by=by, cut_q=cut_q - 1))
+    assert verdicts(rows(photo), GROUPED, surer) == ["Good"]
+
+
+@pytest.mark.parametrize("by", ["largest", "margin", "score"])
+def test_no_rule_takes_a_warning_back(by):
+    photos = np.random.default_rng(2).integers(0, 256, (500, 4))
+    plain = verdicts(photos, GROUPED, BAD)
+    for cut_q in (1, 40, 100):
+        held = dataclasses.replace(BAD, abstain=Abstain(by=by, cut_q=cut_q))
+        for was, now in zip(plain, verdicts(photos, GROUPED, held), strict=True):
+            assert now == was or (now == NOT_SURE and was != "Bad")
+
+
+def test_verdicts_with_a_rule_against_loops():
+    rng = np.random.default_rng(3)
+    for demo in ("real", "demo"):
+        for by, cut_q in (("largest", 70), ("margin", 15), ("score", 40), ("score", 1)):
+            rule = Abstain(by=by, cut_q=cut_q)
+            decision = dataclasses.replace(BAD, abstain=rule, purpose=demo)
+            photos = rng.integers(0, 120, (300, 4))
+            wanted = []
+            for photo in photos.tolist():
+                ranked = sorted(photo)
+                sure = {"largest": ranked[3], "margin": ranked[3] - ranked[2],
+                        "score": 100 - photo[1] - photo[3]}[by]  # fmt: skip
+                if photo[1] + photo[3] >= 100:
+                    wanted.append("Bad")
+                elif demo == "demo" or sure < cut_q:
+                    wanted.append(NOT_SURE)
+                else:
+                    wanted.append("Good" if photo[0] >= photo[2] else "Fine")
+            assert verdicts(photos, GROUPED, decision) == wanted
+            assert set(wanted) == set(possible_verdicts(GROUPED, decision))
+            held = [verdict == NOT_SURE for verdict in wanted]
+            assert not_sure(photos, GROUPED, decision).tolist() == held
+
+
+def test_not_sure_without_groups_is_under_the_minimum():
+    photos = rows([0, 100, 100, 0], [99, 99, 0, 0])
+    assert not_sure(photos, PLAIN, SURE).tolist() == [False, True]
+    assert not_sure(photos, GROUPED, BAD).tolist() == [False, False]
+
+
+@pytest.mark.parametrize("classes", [GROUPED, PLAIN])
+def test_a_threshold_that_the_outputs_cannot_reach_is_refused(classes):
+    most = 510 if classes is GROUPED else 255
+    kind = "called Bad, the harmful one" if classes is GROUPED else "sure"
+    last = Decision(group=classes.harmful, threshold_q=most, kernel_bound=0)
+    over = dataclasses.replace(last, threshold_q=most + 1)
+    photo = rows([255, 255, 255, 255])
+    assert verdicts(photo, classes, last) == [classes.harmful or "a"]
+    said = f"at most {most}, .* found {most + 1}: no photo would ever be {kind}"
+    whole = json.loads(decision_file(classes, over))
+    for refused in (
+        lambda: verdicts(photo, classes, over),
+        lambda: not_sure(photo, classes, over),
+        lambda: possible_verdicts(classes, over),
+        lambda: read_decision(whole),
+    ):
+        with pytest.raises(DataError, match=said):
+            refused()
+
+
+def test_probabilities_become_what_a_byte_can_hold():
+    found = to_quanta(np.array([0, 0.5 / 256, 0.6 / 256, 0.37, 254.6 / 256, 1.0]))
+    assert found.tolist() == [0, 0, 1, 95, 255, 255]
+
+
 def test_possible_verdicts_are_all_and_only_those_given():
     rng = np.random.default_rng(0)
     photos = rng.integers(0, 256, (2000, 4))
-    for classes, decision in ((GROUPED, BAD), (PLAIN, SURE)):
+    for classes, decision in ((GROUPED, BAD), (GROUPED, HELD), (PLAIN, SURE)):
         assert set(verdicts(photos, classes, decision)) == set(possible_verdicts(classes, decision))
 
 
@@ -113,6 +207,11 @@ def test_records_go_there_and_back():
         "kernel_bound": 3,
     }  # fmt: skip
     assert Decision.from_record(record, purpose="real") == BAD
+    held = HELD.as_record()
+    assert held == {**record, "abstain": {"by": "margin", "cut": 31 / 256, "cut_q": 31}}
+    assert Decision.from_record(json.loads(json.dumps(held)), purpose="real") == HELD
+    assert read_decision(json.loads(decision_file(GROUPED, HELD))) == (GROUPED, HELD)
+    assert decision_file(GROUPED, HELD) != decision_file(GROUPED, BAD)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +225,47 @@ def test_a_broken_decision_is_refused(change):
     lacking = {k: v for k, v in BAD.as_record().items() if k not in change}
     with pytest.raises(DataError, match="missing"):
         Decision.from_record(lacking, purpose="real")
+
+
+ABSTAIN = {"by": "score", "cut": 31 / 256, "cut_q": 31}
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ([], "wanted by, cut and cut_q, or null; found"),
+        (31, "wanted by, cut and cut_q, or null; found"),
+        ({**ABSTAIN, "above": 1}, "'above': 1}; update mobileclf"),
+        ({"by": "score", "cut_q": 31}, "wanted by, cut and cut_q"),
+        ({**ABSTAIN, "by": "entropy"}, "wanted by one of largest, margin, score, found 'entropy'"),
+        ({**ABSTAIN, "by": ["score"]}, "found .'score'.; update"),
+        ({**ABSTAIN, "cut_q": 30}, "found 30 and 0.12109375"),
+        ({**ABSTAIN, "cut": "0.1"}, "found 31 and '0.1'"),
+        ({**ABSTAIN, "cut": None}, "found 31 and None"),
+        ({**ABSTAIN, "cut_q": 31.0}, "found 31.0"),
+        ({"by": "margin", "cut": True, "cut_q": 256}, "found 256 and True"),
+        ({"by": "margin", "cut": 1.0, "cut_q": 256}, "from 1 to 255, found 'margin' and 256"),
+        ({"by": "largest", "cut": 0, "cut_q": 0}, "from 1 to 255, found 'largest' and 0"),
+        ({"by": "score", "cut": 0, "cut_q": 0}, "found 'score' and 0"),
+        ({"by": "score", "cut": 101 / 256, "cut_q": 101}, "the threshold_q, 100, by score; found"),
+    ],
+)
+def test_a_broken_abstain_rule_is_refused(rule, said):
+    with pytest.raises(DataError, match=said):
+        Decision.from_record({**BAD.as_record(), "abstain": rule}, purpose="real")
+    whole = {**json.loads(decision_file(GROUPED, BAD)), "abstain": None}
+    with pytest.raises(DataError, match=said):
+        read_decision({**whole, "decision": {**BAD.as_record(), "abstain": rule}})
+
+
+def test_without_groups_there_is_no_abstain_rule():
+    with pytest.raises(DataError, match="no abstain rule without a harmful group"):
+        Decision.from_record({**SURE.as_record(), "abstain": ABSTAIN}, purpose="real")
+
+
+def test_a_score_may_be_asked_to_lie_as_far_under_the_threshold_as_it_can():
+    last = dataclasses.replace(BAD, abstain=Abstain(by="score", cut_q=100))
+    assert verdicts(rows([9, 0, 0, 0], [9, 1, 0, 0]), GROUPED, last) == ["Good", NOT_SURE]
 
 
 def test_a_decision_for_other_classes_is_refused():

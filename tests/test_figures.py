@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,56 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from mobileclf.errors import DataError
-from mobileclf.report import figures
+from mobileclf.report import curves, figures, lettering
 
 LABELS = ("a", "b", "c")
+CURVES = ("roc", "precision_recall", "reliability", "abstain")
 FLOAT = [[9, 1, 0], [2, 8, 0], [0, 0, 4]]
 INT8 = [[10, 0, 0], [2, 8, 0], [1, 0, 3]]
+
+
+def threshold_record(
+    *,
+    group: str | None = "NotEdible",
+    fpr: float = 0.25,
+    tpr: float = 0.75,
+    area: float | None = 0.9,
+    abstain: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A `threshold.json` with all that is drawn and shown of it."""
+
+    def each(value: Any) -> dict[str, Any]:
+        return {name: {part: value for part in ("threshold", "test")} for name in ("float", "int8")}
+
+    point = {"threshold_q": 95, "threshold": 95 / 256, "tpr": tpr, "fpr": fpr, "j": tpr - fpr,
+             "warning": None, "abstain": abstain}  # fmt: skip
+    group_counts = {"n": 20, "caught": 5, "missed": 2, "harmful_not_sure": 1, "false_alarms": 6,
+                    "passed": 4, "harmless_not_sure": 2}  # fmt: skip
+    answers = {"n": 20, "right": 12, "right_not_sure": 4, "wrong": 1, "wrong_not_sure": 3}
+    bins = {"confidence": [0.5, 0.9], "accuracy": [0.6, 1.0], "low": [0.4, 0.7],
+            "high": [0.8, 1.0], "photos": [10, 10]}  # fmt: skip
+    calibrated = {"ece": 0.0612, "brier": 0.25, "bins": bins}
+    interval = {"delong": [0.8, 0.95], "bootstrap": [0.81, 0.96], "units": 18}
+    return {
+        "chosen_on": "threshold", "rule": "group" if group else "minimum confidence",
+        "policy": {"name": "fix-tpr", "tpr": 0.75},
+        "decision": {"group": group, "threshold_q": 95, "threshold": 95 / 256,
+                     "kernel_bound": 3, "abstain": abstain},
+        "operating_point": {"float": {**point, "threshold_q": 96}, "int8": point},
+        "auc": each(area),
+        "intervals": each(interval if area else None),
+        "average_precision": each(area),
+        "one_against_rest": each({"classes": {}, "macro": 0.83, "weighted": None}),
+        "guarantee": None,
+        "test": {name: group_counts if group else answers for name in ("float", "int8", "builtin")},
+        "calibration": {"part": "test", "temperature": 0.84, "variants": {
+            name: calibrated for name in ("float before temperature", "float", "int8")}},
+        "others": None,
+        "warnings": [],
+    }  # fmt: skip
 
 
 def make_run(
@@ -51,18 +95,23 @@ def make_run(
         part = {"n": int(square.sum()), "accuracy": right, "confusion": square.tolist()}
         variants[name] = {"parts": {"test": part}}
     write("metrics.json", {"variants": variants})
-    areas = {name: {"threshold": area, "test": area} for name in ("float", "int8")}
-    point = {"threshold_q": 95, "tpr": tpr, "fpr": fpr, "j": tpr - fpr, "warning": None}
-    decision = {"group": group, "threshold_q": 95}
-    write("threshold.json", {
-        "chosen_on": "threshold", "rule": "group" if group else "minimum confidence",
-        "decision": decision, "operating_point": {"float": point, "int8": point}, "auc": areas,
-    })  # fmt: skip
+    write("threshold.json", threshold_record(group=group, fpr=fpr, tpr=tpr, area=area))
     corners = [(0.0, 0.0), (0.0, 0.5), (fpr, tpr), (1.0, 1.0)]
     table("roc.csv", [
-        {"variant": name, "part": part, "threshold": "0.5", "fpr": x, "tpr": y}
-        for name in areas for part in areas[name] for x, y in corners
+        {"variant": name, "part": part, "of": of, "threshold": "0.5", "fpr": x, "tpr": y,
+         "precision": 1 - x / 2, "hull": "no" if y == 0.5 else "yes",
+         "low": max(y - 0.2, 0) if of == "decision" else "",
+         "high": min(y + 0.1, 1) if of == "decision" else ""}
+        for name in ("float", "int8") for part in ("threshold", "test")
+        for of in ("decision", "class:a") for x, y in corners
     ])  # fmt: skip
+    if group:
+        table("abstain.csv", [
+            {"part": part, "by": by, "cut_q": cut, "answered": answered, "missed": missed,
+             "n": 20, "harmful": 8}
+            for part in ("threshold", "test") for by in ("largest", "margin", "score")
+            for cut, answered, missed in ((10, 20, 4), (40, 16, 2), (90, 12, 0))
+        ])  # fmt: skip
     write("train.json", {"best_epoch": 2})
     table("history.csv", [
         {"epoch": i, "phase": "head" if i < 3 else "fine-tuning", "accuracy": i / 4, "loss": 1 / i,
@@ -84,6 +133,12 @@ def colour_at(pixels: np.ndarray, axes: Any, x: float, y: float) -> tuple[int, .
     return tuple(int(v) for v in pixels[pixels.shape[0] - 1 - int(up), int(across)])
 
 
+def curve_of(draw: Any) -> Any:
+    """What draws it from a run's folder."""
+    file = {"draw_abstain": "abstain.csv", "draw_reliability": None}.get(draw.__name__, "roc.csv")
+    return lambda figure, run: figures._curve(draw, figure, run, file)
+
+
 def bytes_of(colour: Any) -> tuple[int, ...]:
     return tuple(round(255 * v) for v in to_rgb(colour))
 
@@ -91,28 +146,142 @@ def bytes_of(colour: Any) -> tuple[int, ...]:
 @pytest.mark.parametrize(("fpr", "tpr"), [(0.25, 0.75), (0.0, 1.0), (0.6, 0.7)])
 def test_the_operating_point_is_drawn_where_it_is(tmp_path: Path, fpr: float, tpr: float) -> None:
     run = make_run(tmp_path, fpr=fpr, tpr=tpr)
-    figure, pixels = canvas_of(figures._roc, run)
+    figure, pixels = canvas_of(curve_of(curves.draw_roc), run)
+    red, height = bytes_of(lettering.RED), pixels.shape[0]
+    # What it does on test is drawn too.
+    assert colour_at(pixels, figure.axes[-1], 6 / 12, 5 / 8) == bytes_of(lettering.BLUE)
+    for axes in figure.axes:
+        assert colour_at(pixels, axes, fpr, tpr) == red
+        # The middle of all red of the axes; at the rim too it is whole.
+        rows, columns = np.nonzero((pixels == red).all(axis=2))
+        box = axes.get_window_extent().padded(9)
+        inside = (columns > box.x0) & (columns < box.x1) & (height - rows > box.y0)
+        at = axes.transData.transform((fpr, tpr))
+        assert columns[inside].mean() == pytest.approx(at[0], abs=1.5)
+        assert height - rows[inside].mean() == pytest.approx(at[1], abs=1.5)
+
+
+def test_points_that_crowd_are_drawn_close_up(tmp_path: Path) -> None:
+    close = threshold_record(fpr=0.02, tpr=0.97)
+    close["test"]["int8"] = {**close["test"]["int8"], "caught": 200, "false_alarms": 0}
+    rows = [
+        {"variant": name, "part": part, "of": "decision", "fpr": x, "tpr": x, "precision": 1,
+         "hull": "yes", "low": "", "high": ""}
+        for name in ("float", "int8") for part in ("threshold", "test") for x in (0, 1)
+    ]  # fmt: skip
+    figure, _ = canvas_of(curves.draw_roc, close, rows)
+    whole, near = figure.axes
+    assert whole.get_xlim() == whole.get_ylim() == (0, 1)
+    assert near.get_xlim() == pytest.approx((0, 0.1)) and near.get_ylim() == pytest.approx((0.9, 1))
+    figure, _ = canvas_of(curves.draw_roc, threshold_record(fpr=0.4), rows)
+    assert len(figure.axes) == 1
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_no_legend_lies_over_a_curve(tmp_path: Path, name: str) -> None:
+    draw = getattr(curves, f"draw_{name}")
+    figure, _ = canvas_of(curve_of(draw), make_run(tmp_path))
+    labels = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
+        assert not any(box.overlaps(label) for label in labels)
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+    assert bool(figure.legends) is (name != "reliability")
+
+
+def test_the_band_is_shaded_and_no_narrower_between_its_points() -> None:
+    fpr, low, high = np.array([0.0, 0.5, 1.0]), np.array([0, 0.4, 0.8]), np.array([0.3, 0.9, 1])
+    x, below, above = curves._band(fpr, low, high)
+    # Just right of 0 the lower side is that of 0, the upper one that of 0.5.
+    assert list(zip(x, below, above, strict=True)) == [
+        (0, 0, 0.9), (0.5, 0, 0.9), (0.5, 0.4, 1), (1, 0.4, 1), (1, 0.8, 1)]  # fmt: skip
+
+
+def test_the_band_and_the_hull_are_of_the_decision_on_the_threshold_photos(tmp_path: Path) -> None:
+    figure, _ = canvas_of(curve_of(curves.draw_roc), make_run(tmp_path, fpr=0.4))
     (axes,) = figure.axes
-    red = bytes_of(figures.RED)
-    assert colour_at(pixels, axes, fpr, tpr) == red
-    height = pixels.shape[0]
-    rows, columns = np.nonzero((pixels == red).all(axis=2))
-    # The middle of all red outside the legend; at the rim of the axes too it is whole.
-    legend = axes.get_legend().get_window_extent()
-    outside = ~((columns > legend.x0) & (height - rows < legend.y1))
-    at = axes.transData.transform((fpr, tpr))
-    assert columns[outside].mean() == pytest.approx(at[0], abs=1.5)
-    assert height - rows[outside].mean() == pytest.approx(at[1], abs=1.5)
+    (band,) = axes.collections
+    path = band.get_paths()[0].vertices
+    assert {(0.4, 0.55), (0.0, 0.6)} <= {tuple(point) for point in path.round(6)}
+    hulls = [line for line in axes.lines if "hull" in str(line.get_label())]
+    assert [len(line.get_xdata()) for line in hulls] == [3]
+
+
+@pytest.mark.parametrize(
+    ("abstain", "place", "words"),
+    [
+        (None, (1.0, 0.5), "“not sure”: never"),
+        ({"by": "margin", "cut_q": 31}, (0.8, 0.25),
+         "“not sure”: largest less second under 31 of 256"),
+        ({"by": "largest", "cut_q": 40}, (0.8, 0.25), "“not sure”: largest output under 40 of 256"),
+        ({"by": "score", "cut_q": 64}, (0.6, 0.0), "“not sure”: from 32 to 94 of 256"),
+        ({"by": "score", "cut_q": 95}, (0.6, 0.0), "“not sure”: from 1 to 94 of 256"),
+    ],
+)  # fmt: skip
+def test_the_chosen_cut_is_where_its_calls_are(
+    tmp_path: Path, abstain: Any, place: tuple[float, float], words: str
+) -> None:
+    run = make_run(tmp_path)
+    (run / "threshold.json").write_text(json.dumps(threshold_record(abstain=abstain)))
+    figure, pixels = canvas_of(curve_of(curves.draw_abstain), run)
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        assert colour_at(pixels, axes, *place) == bytes_of(lettering.RED)
+        shown = axes.get_title()
+        assert f"{100 * place[0]:.1f} % answered" in shown
+        assert f"{round(8 * place[1])} harmful called harmless" in shown
+    assert words in texts(figure)
+
+
+def test_precision_at_the_point_is_that_of_the_curve(tmp_path: Path) -> None:
+    figure, _ = canvas_of(curve_of(curves.draw_precision_recall), make_run(tmp_path))
+    assert "int8 ships with: precision 87.5 %, recall 75.0 %" in texts(figure)
+    assert "said of every photo: 50.0 %" in texts(figure)
+    # Steps back from each recall: the average precision is the area under them.
+    drawn = [line for line in figure.axes[0].lines if "average" in str(line.get_label())]
+    assert [line.get_drawstyle() for line in drawn] == ["steps-pre"] * 3
+
+
+def test_the_bins_of_a_reliability_diagram_are_where_they_are(tmp_path: Path) -> None:
+    figure, pixels = canvas_of(curve_of(curves.draw_reliability), make_run(tmp_path))
+    assert len(figure.axes) == 3
+    for axes in figure.axes:
+        for at in ((0.5, 0.6), (0.9, 1.0), (0.5, 0.45), (0.9, 0.75)):
+            drawn = colour_at(pixels, axes, *at)
+            assert drawn == pytest.approx(bytes_of(lettering.BLUE), abs=60)  # its edge is soft
+        assert "ECE 0.061, Brier 0.250" in axes.get_title()
+    assert "20 test photos, 2 bins" in texts(figure) and "temperature 0.840" in texts(figure)
+
+
+def test_what_is_drawn_of_a_threshold(tmp_path: Path) -> None:
+    record = threshold_record()
+    names = ["roc.png", "precision_recall.png", "reliability.png"]
+    assert list(curves.drawings(record, [], [])) == names
+    assert list(curves.drawings(record, [], [{}])) == [*names, "abstain.png"]
+    make_run(tmp_path)
+    rows = [list(csv.DictReader((tmp_path / f"{n}.csv").open())) for n in ("roc", "abstain")]
+    drawn = curves.drawings(record, *rows)["abstain.png"]
+    picture = Image.open(BytesIO(figures.written(drawn, "png"))).convert("RGB")
+    assert picture.tobytes() == figures.abstain(tmp_path).tobytes()
+
+
+def test_without_a_harmful_group_there_is_nothing_of_cuts(tmp_path: Path) -> None:
+    run = make_run(tmp_path, group=None)
+    figures.roc(run)
+    figures.precision_recall(run)
+    with pytest.raises(DataError, match=r"abstain\.csv.*--harmful"):
+        figures.abstain(run)
 
 
 def test_the_picture_of_a_curve_is_what_the_canvas_held(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     picture = figures.roc(run)
     assert picture.mode == "RGB"
-    assert np.array_equal(np.asarray(picture), canvas_of(figures._roc, run)[1])
+    assert np.array_equal(np.asarray(picture), canvas_of(curve_of(curves.draw_roc), run)[1])
 
 
-@pytest.mark.parametrize("name", ["confusion", "roc", "history"])
+@pytest.mark.parametrize("name", ["confusion", "history", *CURVES])
 def test_equal_records_give_equal_bytes_whatever_is_set_up(tmp_path: Path, name: str) -> None:
     import matplotlib
 
@@ -169,10 +338,12 @@ def test_counts_and_numbers_are_written(tmp_path: Path) -> None:
     found = [text.get_text() for axes in figure.axes[:2] for text in axes.texts]
     assert found == ["9", "1", "2", "8", "4", "10", "2", "8", "1", "3"]
     assert "float: 87.5 % right" in texts(figure)
-    figure, _ = canvas_of(figures._roc, make_run(tmp_path, area=0.8765))
+    figure, _ = canvas_of(curve_of(curves.draw_roc), make_run(tmp_path, area=0.8765))
     written = texts(figure)
-    assert "int8, test photos: AUC 0.8765" in written
-    assert "chosen: 95 of 256, TPR 75.0 %, FPR 25.0 %" in written
+    assert "int8, test photos: AUC 0.8765 (0.800 to 0.950)" in written
+    assert "int8 ships with 95 of 256: caught 75.0 %, false alarms 25.0 %" in written
+    assert "float’s own: 96 of 256: caught 75.0 %" in written
+    assert "what ships, on test: caught 62.5 %, false alarms 50.0 %" in written
     assert "harmful: NotEdible" in written
 
 
@@ -202,14 +373,14 @@ def test_marks_of_mathematics_are_only_marks(tmp_path: Path, label: str) -> None
     figure, _ = canvas_of(figures._confusion, run, "test")
     named = figure.axes[0].get_yticklabels()[0]
     assert named.get_text() == label and not named.get_parse_math()
-    figure, _ = canvas_of(figures._roc, run)
+    figure, _ = canvas_of(curve_of(curves.draw_roc), run)
     assert f"harmful: {label}" in texts(figure)
 
 
 def test_a_label_that_no_font_has_is_told_from_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
-    monkeypatch.setattr(figures, "FONTS", ("no such font.ttf",))
+    monkeypatch.setattr(lettering, "FONTS", ("no such font.ttf",))
     run = make_run(tmp_path, labels=("毒蘑菇", "香菇", "Гриб"), group="毒")
     figure, _ = canvas_of(figures._confusion, run, "test")
     shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -222,22 +393,22 @@ def test_a_font_of_the_system_is_used_where_it_has_the_label(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wide = "wide.ttf"
-    held = figures._characters.__wrapped__
-    monkeypatch.setattr(figures, "FONTS", ("none.ttf", wide))
-    monkeypatch.setattr(figures, "_path_of", lambda name: name if name == wide else None)
+    held = lettering.characters.__wrapped__
+    monkeypatch.setattr(lettering, "FONTS", ("none.ttf", wide))
+    monkeypatch.setattr(lettering, "path_of", lambda name: name if name == wide else None)
     monkeypatch.setattr(
-        figures, "_characters", lambda path: frozenset("毒") if path == wide else held(path)
+        lettering, "characters", lambda path: frozenset("毒") if path == wide else held(path)
     )
-    text, font = figures._with_font("毒")
+    text, font = lettering.with_font("毒")
     assert (text, font.get_file()) == ("毒", wide)
-    assert figures._with_font("Гриб")[1].get_file().endswith("DejaVuSans.ttf")
+    assert lettering.with_font("Гриб")[1].get_file().endswith("DejaVuSans.ttf")
 
 
 def test_a_long_label_is_cut_in_its_middle(tmp_path: Path) -> None:
     run = make_run(tmp_path, labels=("A" * 50 + "Z" * 50, "b", "c"))
     figure, _ = canvas_of(figures._confusion, run, "test")
     shown = figure.axes[0].get_yticklabels()[0].get_text()
-    assert len(shown) <= figures.MOST_LETTERS and shown.startswith("AA") and shown.endswith("ZZ")
+    assert len(shown) <= lettering.MOST_LETTERS and shown.startswith("AA") and shown.endswith("ZZ")
 
 
 def test_history_marks_the_epoch_that_was_kept(tmp_path: Path) -> None:
@@ -248,12 +419,12 @@ def test_history_marks_the_epoch_that_was_kept(tmp_path: Path) -> None:
         left, right = int(box.x0), int(box.x1)
         row = pixels[pixels.shape[0] - 1 - int(box.y0 + 6), left:right].astype(int)
         redness = row[:, 0] - row[:, 1]
-        assert redness.max() > 150
+        assert redness.max() > 100
         there = axes.transData.transform((2, 0))[0]
         assert left + int(redness.argmax()) == pytest.approx(there, abs=1)
 
 
-@pytest.mark.parametrize("name", ["confusion", "roc", "history"])
+@pytest.mark.parametrize("name", ["confusion", "history", *CURVES])
 def test_a_folder_without_records_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"(dataset|threshold|train)\.json"):
         getattr(figures, name)(tmp_path)
@@ -274,7 +445,8 @@ def test_nothing_of_pyplot_is_touched(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     code = (
         "import sys; from mobileclf.report import figures\n"
-        "for draw in (figures.confusion, figures.roc, figures.history): draw(sys.argv[1])\n"
+        "d = figures.confusion, figures.roc, figures.history, figures.abstain\n"
+        "for draw in d: draw(sys.argv[1])\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run(

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from mobileclf.cli.inspect import inspect as command
-from mobileclf.decision import Classes, Decision, decision_file
+from mobileclf.decision import Abstain, Classes, Decision, decision_file
 from mobileclf.errors import DataError
 from mobileclf.report import inspection
 from mobileclf.tflite import delegates, graph, metadata, quantization, runtimes
@@ -301,6 +301,22 @@ def test_metadata_decision_and_who_accepts_it(no_runtime, tmp_path):
     assert found["metadata"]["outputs"][0]["labels"] == ["a", "b", "c"]
     assert found["decision"]["rule"] == "x from 95 of 256 for the sum of a, c"
     assert [row["accepted"] for row in found["accepted_by"]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        ("largest", "where the largest output < 31"),
+        ("margin", "where the largest output less the second < 31"),
+        ("score", "where the threshold less that sum < 31"),
+    ],
+)
+def test_a_rule_that_abstains_is_told(by, said):
+    classes = Classes(labels=("a", "b", "c"), groups=("x", "y", "x"), harmful="x")
+    decision = Decision(group="x", threshold_q=95, abstain=Abstain(by=by, cut_q=31), kernel_bound=3)
+    found = module._decision({"decision.json": decision_file(classes, decision)})
+    assert found["rule"] == f"x from 95 of 256 for the sum of a, c; under it not sure {said}"
+    assert found["abstain"] == {"by": by, "cut": 31 / 256, "cut_q": 31}
 
 
 def test_somebody_elses_decision_is_no_rule():

@@ -9,13 +9,16 @@ import os
 import time
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mobileclf.decision import NOT_SURE, Abstain, Classes, Decision, verdicts
 from mobileclf.errors import DataError, ProofError
+from mobileclf.stages.bundle import minimum_score
 from mobileclf.tflite import metadata
 from mobileclf.tflite import metadata_schema as schema
 from mobileclf.tflite.acceptance import accepted_by
@@ -131,6 +134,60 @@ def test_what_is_written_is_described():
         ],
     }
     assert metadata.associated_files(model) == FILES
+
+
+def written(decision):
+    """The score threshold that a model file with this decision has, as MediaPipe reads it."""
+    model = metadata.write(
+        tiny_int8(), replace(about(), minimum_score=minimum_score(decision)), FILES
+    )
+    (out,) = metadata.describe(model)["outputs"]
+    return out["score_threshold"]
+
+
+def shown(outputs, threshold):
+    """What MediaPipe shows of outputs (n, labels), in quanta: a class whose score is less than the
+    threshold is hidden, here as 0. Its scores and threshold are float32."""
+    scores = np.float32(1 / 256) * outputs.astype(np.float32)
+    return np.where(scores < np.float32(threshold), 0, outputs)
+
+
+def walk():
+    """All outputs of nets with three labels, in quanta: each adds up to 256, but for rounding."""
+    first, second = (axis.ravel() for axis in np.mgrid[:256, :256])
+    every = [np.stack([first, second, total - first - second], axis=1) for total in (255, 256, 257)]
+    found = np.concatenate(every)
+    return found[(found[:, 2] >= 0) & (found[:, 2] <= 255)]
+
+
+@pytest.mark.parametrize("threshold_q", [86, 128, 200, 255])
+def test_no_class_that_mediapipe_hides_could_have_changed_the_verdict(threshold_q):
+    """At a minimum confidence: the label of the largest output shown, "not sure" where none is."""
+    classes = Classes(labels=("a", "b", "c"), groups=(None,) * 3, harmful=None)
+    decision = Decision(group=None, threshold_q=threshold_q, kernel_bound=0)
+    outputs = walk()
+    assert len(outputs) > 90_000
+    wanted = np.array(verdicts(outputs, classes, decision))
+    left = shown(outputs, written(decision))
+    best = np.array(classes.labels)[left.argmax(axis=1)]
+    assert (np.where(left.any(axis=1), best, NOT_SURE) == wanted).all()
+    # One step more, and it would have.
+    left = shown(outputs, (threshold_q + 1) / 256)
+    assert ((wanted != NOT_SURE) & ~left.any(axis=1)).any()
+
+
+@pytest.mark.parametrize("rule", [None, Abstain(by="margin", cut_q=40)])
+def test_the_threshold_of_a_group_is_not_written_since_it_would_change_verdicts(rule):
+    classes = Classes(labels=("a", "b", "c"), groups=("x", "y", "x"), harmful="x")
+    decision = Decision(group="x", threshold_q=100, abstain=rule, kernel_bound=0)
+    assert written(decision) is None
+    outputs = walk()
+    wanted = np.array(verdicts(outputs, classes, decision))
+    left = np.array(verdicts(shown(outputs, 100 / 256), classes, decision))
+    # Two harmful labels that reach the threshold together only: MediaPipe hides both.
+    assert ((wanted == "x") & (left == "y")).any()
+    # Nothing is hidden where nothing is written.
+    assert (np.array(verdicts(shown(outputs, 0.0), classes, decision)) == wanted).all()
 
 
 def test_a_model_without_metadata_has_nothing_to_describe():

@@ -134,6 +134,44 @@ def test_the_verdict_is_the_bundles_threshold(
     }
 
 
+@pytest.mark.parametrize(
+    ("by", "cut_q", "colours"),
+    [
+        ("largest", 121, {(99, 120, 0): "not sure", (99, 121, 0): "Cold", (100, 0, 0): "Warm"}),
+        ("margin", 21, {(99, 120, 100): "not sure", (99, 121, 100): "Cold", (110, 109, 0): "Warm"}),
+        ("score", 11, {(90, 200, 0): "not sure", (89, 200, 0): "Cold", (100, 255, 0): "Warm"}),
+    ],
+)
+def test_a_bundle_abstains_by_its_rule(
+    bundle: Path, tmp_path: Path, by: str, cut_q: int, colours: dict[tuple[int, int, int], str]
+) -> None:
+    record = json.loads((bundle / "bundle.json").read_text())
+    rule = {"by": by, "cut": cut_q / 256, "cut_q": cut_q}
+    change(bundle, decision={**record["decision"], "abstain": rule})
+    pictures = [picture(tmp_path / f"{i}.png", colour) for i, colour in enumerate(colours)]
+    rows = predict(bundle, pictures)
+    assert [row["verdict"] for row in rows] == list(colours.values())
+    assert [row["abstain"] for row in rows] == [v == "not sure" for v in colours.values()]
+    assert [row["group_score"] for row in rows] == [colour[0] / 256 for colour in colours]
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {"abstain": {"by": "entropy", "cut": 0.25, "cut_q": 64}},
+        {"abstain": {"by": "margin", "cut": 0.5, "cut_q": 64}},
+        {"threshold": 1.0, "threshold_q": 256},
+    ],
+)
+def test_a_decision_that_cannot_be_applied_is_refused(
+    bundle: Path, tmp_path: Path, decision: dict[str, object]
+) -> None:
+    record = json.loads((bundle / "bundle.json").read_text())
+    change(bundle, decision={**record["decision"], **decision})
+    with pytest.raises(DataError, match="bundle.json: (abstain|decision): wanted"):
+        predict(bundle, picture(tmp_path / "p.png", (1, 2, 3)))
+
+
 def test_a_demo_is_never_sure_of_harmless(bundle: Path, tmp_path: Path) -> None:
     change(bundle, purpose="demo")
     rows = predict(

@@ -105,7 +105,7 @@ def test_few_scores_below_warn():
 
 def test_no_threshold_is_refused():
     upside_down = np.array([9, 8, 2, 1])
-    with pytest.raises(ProofError, match="Youden's J of at most 0"):
+    with pytest.raises(ProofError, match="Youden's J over 0, found that calling every photo"):
         youden(upside_down, upside_down < 5)
     with pytest.raises(ProofError):
         youden(np.full(4, 7), np.array([True, False, True, False]))

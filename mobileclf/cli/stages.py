@@ -91,6 +91,21 @@ TABLE: dict[str, Option] = {
     "dynamic": _option("convert", "Also a dynamic-range model, in the run folder [no]."),
     "int16x8": _option("convert", "Also int16 activations, int8 weights, in the run folder [no]."),
     "io": _option("convert", "Type at input and output: uint8, int8 or float32 [uint8]."),
+    "others": _option(
+        "score", "Folder or zip of images of other things: how often it is not sure of them."
+    ),
+    "policy": _option(
+        "threshold", "youden, max-f1, min-cost, fix-tpr, fix-fpr or guarantee [youden]."
+    ),
+    "tpr": _option("threshold", "fix-tpr: least share of harmful photos that is caught [0.95]."),
+    "fpr": _option("threshold", "fix-fpr: largest share of harmless photos with an alarm [0.05]."),
+    "most_missed": _option(
+        "threshold", "guarantee: largest share of harmful specimens called harmless [0.01]."
+    ),
+    "confidence": _option("threshold", "guarantee: how sure that promise is [0.95]."),
+    "abstain": _option("threshold", "What makes it sure: none, largest, margin or score [none]."),
+    "answer_rate": _option("threshold", "Least share of photos with an answer [by the costs]."),
+    "costs": _option("threshold", "Of mistakes [missed=100,false-alarm=1,abstain=5]."),
     "max_drop": _option("parity", "Largest drop of accuracy, as a fraction [0.01]."),
     "require_proof": _option("parity", "Exit 3 also when the test photos are too few [no]."),
     "golden_from": _option("bundle", "Folder or zip of photos for the golden cases [drawn ones]."),

@@ -21,7 +21,7 @@ from mobileclf.images.preprocess import Preprocess, preprocess_of
 from mobileclf.models.deploy import MODEL
 from mobileclf.photos import load_photos
 from mobileclf.records import Record, sha256_file
-from mobileclf.scores import Part, read_labels, read_part
+from mobileclf.scores import read_labels, read_part
 from mobileclf.wording import counted
 
 from . import formats, from_keras, from_tflite, label_order, trial
@@ -111,12 +111,7 @@ class _Photos:
 
 
 def _some_photos(folder: Path, settings: Settings, spec: ImageSpec) -> _Photos:
-    parts = [read_part(folder, name) for name in SEEN]
-    all_of_them = Part(
-        paths=tuple(path for part in parts for path in part.paths),
-        digests=tuple(digest for part in parts for digest in part.digests),
-        truth=np.concatenate([part.truth for part in parts]),
-    )
+    all_of_them = read_part(folder, *SEEN)
     some = all_of_them[label_order.choose(all_of_them.truth)]
     pixels = load_photos(folder, settings, some, "load photos", spec=spec)
     return _Photos(truth=some.truth, pixels=pixels)

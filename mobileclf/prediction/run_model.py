@@ -6,7 +6,7 @@ earlier model, is not taken for the run's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclf.decision import Classes, Decision, read_decision
@@ -99,11 +99,14 @@ def _rule_of_run(folder: Path, name: str) -> tuple[Rule | None, str]:
     except DataError:
         return None, f"no verdicts, as {DECIDED} is of an earlier model"
     try:
+        if name == KERAS_MODEL:
+            point = record["operating_point"]["float"]
+            own = {key: point[key] for key in ("threshold_q", "threshold", "abstain")}
+            record = {**record, "decision": {**record["decision"], **own}}
         classes, decision = read_decision(record)
-    except DataError as error:
-        raise DataError(f"{folder / DECIDED}: {error}") from error
-    if name == KERAS_MODEL:
-        decision = replace(decision, threshold_q=record["operating_point"]["float"]["threshold_q"])
-    elif name != (ships := model_of(folder)):
+    except (DataError, KeyError, TypeError) as error:
+        said = error if isinstance(error, DataError) else f"wanted the float's decision ({error!r})"
+        raise DataError(f"{folder / DECIDED}: {said}; run threshold again") from error
+    if name != KERAS_MODEL and name != (ships := model_of(folder)):
         return None, f"no verdicts, as the threshold of {DECIDED} was chosen for {ships}"
     return Rule(classes=classes, decision=decision), f"decision of {DECIDED}"

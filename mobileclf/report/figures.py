@@ -6,31 +6,29 @@ matplotlib does not matter, and none of its global state is changed.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageFont
+from PIL import Image
 
 from mobileclf.errors import DataError
-from mobileclf.images.contact_sheet import FONTS
 from mobileclf.records import Record, read_csv, read_json
 from mobileclf.scores import FLOAT, PARTS, read_labels
 from mobileclf.wording import counted
 
+from .curves import Rows, draw_abstain, draw_precision_recall, draw_reliability, draw_roc
+from .lettering import BLUE, GREY, ORANGE, RED, headline, name_ticks, percent
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties
 
 DOTS = 100  # an inch
-BLUE, ORANGE, RED, GREY = "#1f77b4", "#d95f02", "#d40000", "#888888"
+ROC_FILE, ABSTAIN_FILE = "roc.csv", "abstain.csv"
 MOST_NUMBERED = 20  # classes whose counts can still be read
 MOST_NAMED = 40  # labels along one side
-MOST_LETTERS = 24  # of a label
 BEGINNINGS = {"png": b"\x89PNG\r\n", "svg": b"<?xml"}
 HEAD = 4096  # bytes, which hold the mark
 MARK = "mobileclf figure"  # in a file, by which it is known from other pictures
@@ -48,11 +46,29 @@ def confusion(run: Path | str, part: str = "test") -> Image.Image:
 
 
 def roc(run: Path | str) -> Image.Image:
-    """ROC curves of float and int8 on the threshold and test photos, and the operating point.
+    """ROC curves of float and int8 on the threshold photos, int8's with its band, and on the test
+    photos; the operating points.
 
     run: the run's folder, with a threshold. RGB. Raises DataError when the records are not there.
     """
-    return _image(lambda figure: _roc(figure, Path(run)))
+    return _image(lambda figure: _curve(draw_roc, figure, Path(run), ROC_FILE))
+
+
+def precision_recall(run: Path | str) -> Image.Image:
+    """Precision at each recall, of the same as in `roc`; likewise."""
+    return _image(lambda figure: _curve(draw_precision_recall, figure, Path(run), ROC_FILE))
+
+
+def reliability(run: Path | str) -> Image.Image:
+    """How often test answers are right by how sure they are, float before and after its
+    temperature and int8; as `roc`."""
+    return _image(lambda figure: _curve(draw_reliability, figure, Path(run), None))
+
+
+def abstain(run: Path | str) -> Image.Image:
+    """Harmful photos called harmless by how many photos are answered, for each measure of how
+    sure an answer is; as `roc`. Raises DataError also for a run without a harmful group."""
+    return _image(lambda figure: _curve(draw_abstain, figure, Path(run), ABSTAIN_FILE))
 
 
 def history(run: Path | str) -> Image.Image:
@@ -119,7 +135,7 @@ def _confusion(figure: Figure, run: Path, part: str) -> None:
         photos = counts.sum(axis=1, keepdims=True)
         shares = counts / np.maximum(photos, 1)
         painted = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_title(f"{title}: {_percent(found['accuracy'])} right", fontsize=11)
+        axes.set_title(f"{title}: {percent(found['accuracy'])} right", fontsize=11)
         axes.set_xlabel("answer")
         if len(labels) <= MOST_NUMBERED:
             for (row, column), count in np.ndenumerate(counts):
@@ -129,7 +145,7 @@ def _confusion(figure: Figure, run: Path, part: str) -> None:
                               fontsize=8)  # fmt: skip
     step = -(-len(labels) // MOST_NAMED)
     for axis in (panels[0].xaxis, panels[1].xaxis, panels[0].yaxis):
-        _name_ticks(axis, range(0, len(labels), step), labels)
+        name_ticks(axis, range(0, len(labels), step), labels)
     for axes in panels:
         axes.tick_params(axis="x", labelrotation=90)
     panels[0].set_ylabel("true class")
@@ -139,7 +155,7 @@ def _confusion(figure: Figure, run: Path, part: str) -> None:
         notes.append("the counts are left out (they are in metrics.json)")
     if step > 1:
         notes.append(f"one class in {step} is named")
-    _title(
+    headline(
         figure, "; ".join([f"{part} photos, {counted(len(labels), 'class', 'classes')}", *notes])
     )
 
@@ -154,41 +170,13 @@ def _of_part(run: Path, variants: Mapping[str, Any], name: str, part: str) -> Re
     return found
 
 
-def _roc(figure: Figure, run: Path) -> None:
+def _curve(
+    draw: Callable[[Figure, Record, Rows], None], figure: Figure, run: Path, file: str | None
+) -> None:
     record = read_json(run / "threshold.json")
-    decision, point = record["decision"], record["operating_point"]["int8"]
-    figure.set_size_inches(6.4, 6.0)
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-    rows = read_csv(run / "roc.csv")
-    for name, colour in ((FLOAT, ORANGE), ("int8", BLUE)):
-        for part, line in ((record["chosen_on"], "-"), ("test", "--")):
-            area = record["auc"][name][part]
-            if area is None:
-                continue  # photos of one kind only: there is no curve
-            curve = [row for row in rows if (row["variant"], row["part"]) == (name, part)]
-            axes.plot(
-                [float(row["fpr"]) for row in curve], [float(row["tpr"]) for row in curve],
-                color=colour, linestyle=line, linewidth=1.4,
-                label=f"{name}, {part} photos: AUC {area:.4f}",
-            )  # fmt: skip
-    axes.plot(
-        [point["fpr"]], [point["tpr"]], marker="o", markersize=10, color=RED, linestyle="none",
-        zorder=5, clip_on=False,
-        label=f"chosen: {decision['threshold_q']} of 256, "
-        f"TPR {_percent(point['tpr'])}, FPR {_percent(point['fpr'])}",
-    )  # fmt: skip
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.legend(loc="lower right", fontsize=8)
-    if record["rule"] == "group":
-        axes.set_xlabel("harmless photos called harmful (false alarms)")
-        axes.set_ylabel("harmful photos called harmful (caught)")
-        _title(figure, f"harmful: {_short(decision['group'])}")
-    else:
-        axes.set_xlabel("wrong answers that are given")
-        axes.set_ylabel("right answers that are given")
-        _title(figure, "an answer, or “not sure”: the least confidence")
+    # Without a harmful group no file of cuts is written, which `draw` says.
+    there = file is not None and (file == ROC_FILE or (run / file).exists())
+    draw(figure, record, read_csv(run / file) if file and there else [])
 
 
 def _history(figure: Figure, run: Path) -> None:
@@ -208,7 +196,7 @@ def _history(figure: Figure, run: Path) -> None:
             )
         for turn in turns:
             axes.axvline(
-                epochs[turn] - 0.5, color="#888888", linewidth=1, linestyle=":",
+                epochs[turn] - 0.5, color=GREY, linewidth=1, linestyle=":",
                 label=f"{rows[turn]['phase']} from here",
             )  # fmt: skip
         axes.axvline(record["best_epoch"], color=RED, linewidth=1, label="kept")
@@ -218,63 +206,4 @@ def _history(figure: Figure, run: Path) -> None:
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.legend(fontsize=8)
     axes.set_ylim(0, 1.02)
-    _title(figure, f"{counted(len(rows), 'epoch')}, the weights of epoch {record['best_epoch']}")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _title(figure: Figure, text: str) -> None:
-    shown, font = _with_font(text)
-    figure.suptitle(shown, fontproperties=font, fontsize=11, parse_math=False)
-
-
-def _name_ticks(axis: Any, places: Sequence[int], names: Sequence[str]) -> None:
-    """Write `names` as they are: no mathematics where a $ is, each in a font that has it."""
-    named = [_with_font(_short(names[place])) for place in places]
-    axis.set_ticks(places, [shown for shown, _ in named], fontsize=8, parse_math=False)
-    for label, (_, font) in zip(axis.get_ticklabels(), named, strict=True):
-        label.set_fontproperties(font)
-        label.set_fontsize(8)
-
-
-def _short(name: str) -> str:
-    """A name with its middle left out where it is long."""
-    if len(name) <= MOST_LETTERS:
-        return name
-    half = (MOST_LETTERS - 1) // 2
-    return f"{name[:half]}…{name[-half:]}"
-
-
-def _with_font(text: str) -> tuple[str, FontProperties]:
-    """The text and a font that has all of it: DejaVu Sans, which matplotlib brings, else one of
-    the system. Where none has, the text with \\u escapes: a name that can be told from others,
-    not a row of boxes."""
-    import matplotlib
-    from matplotlib.font_manager import FontProperties
-
-    text = unicodedata.normalize("NFC", text)
-    own = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    if text.isprintable():
-        for path in (str(own), *filter(None, map(_path_of, FONTS))):
-            if _characters(path).issuperset(text):
-                return text, FontProperties(fname=path)
-    escaped = "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
-    return escaped, FontProperties(fname=str(own))
-
-
-@lru_cache
-def _path_of(name: str) -> str | None:
-    """Where the system keeps a font, None where it has none of that name."""
-    try:
-        return str(ImageFont.truetype(name, 10).path)
-    except OSError:
-        return None
-
-
-@lru_cache
-def _characters(path: str) -> frozenset[str]:
-    from matplotlib.ft2font import FT2Font
-
-    return frozenset(map(chr, FT2Font(path).get_charmap()))
+    headline(figure, f"{counted(len(rows), 'epoch')}, the weights of epoch {record['best_epoch']}")

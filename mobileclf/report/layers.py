@@ -13,7 +13,8 @@ from rich.table import Table
 from mobileclf.records import Record, write_bytes
 from mobileclf.wording import counted
 
-from .figures import BLUE, GREY, RED, written
+from .figures import written
+from .lettering import BLUE, GREY, RED
 from .table import facts, table, text
 
 if TYPE_CHECKING:

@@ -7,6 +7,9 @@ from typing import Any
 
 from mobileclf.records import Record
 
+from .curves import not_sure_words
+from .threshold import guarantee_words, policy_words
+
 HTML, CARD = "report.html", "MODEL_CARD.md"
 
 
@@ -39,6 +42,9 @@ def render(bundle: Record, records: Mapping[str, Record]) -> dict[str, str]:
         )
         environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
         environment.filters["markdown"] = _markdown
+        environment.filters["policy"] = policy_words
+        environment.filters["promise"] = guarantee_words
+        environment.filters["not_sure"] = not_sure_words
         pages[name] = environment.get_template(f"{name}.j2").render(values)
     return pages
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -15,6 +14,7 @@ from mobileclf.stats.metrics import AVERAGES, RATES
 from mobileclf.wording import counted
 
 from .table import facts, percent, table, text
+from .threshold import threshold_tables
 
 MOST_SHOWN = 20  # files left out, pairs confused
 MOST_CLASSES = 8  # of a confusion matrix that fits on a screen
@@ -33,7 +33,7 @@ def show(settings: Settings, stage: str) -> None:
         "convert": ("convert.json", _convert),
         "score": ("metrics.json", _score),
         "select": ("selection.json", _select),
-        "threshold": ("threshold.json", _threshold),
+        "threshold": ("threshold.json", threshold_tables),
         "parity": ("parity.json", _parity),
     }
     for name in shown:
@@ -244,25 +244,6 @@ def _select(record: Record) -> Table:
         title += f"; in float in what ships: {', '.join(record['float_layers'])}"
     columns = ("candidate", "ships", "same", "changed", "KL", "largest", "accuracy")
     return table(title, columns, rows)
-
-
-def _threshold(record: Record) -> Table:
-    decision = record["decision"]
-    found = {
-        "rule": record["rule"],
-        "harmful group": decision["group"],
-        "threshold": decision["threshold"],
-        "threshold, quanta of 1/256": decision["threshold_q"],
-        "kernel bound, quanta": decision["kernel_bound"],
-    }
-    found |= {f"AUC, {name}": area for name, area in _flat(record["auc"])}
-    return facts("decision", found)
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, object]]:
-    if not isinstance(value, dict):
-        return [(name, value)]
-    return [pair for key, inner in value.items() for pair in _flat(inner, f"{name} {key}".strip())]
 
 
 def _parity(record: Record) -> Table:

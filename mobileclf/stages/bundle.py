@@ -13,7 +13,7 @@ import numpy as np
 
 from mobileclf import exchange, golden, progress
 from mobileclf.config import Settings
-from mobileclf.decision import Classes, Decision, decision_file
+from mobileclf.decision import QUANTA, Classes, Decision, decision_file, read_decision
 from mobileclf.errors import DataError, EnvironmentProblem, ProofError, UsageError
 from mobileclf.images.load import ImageSpec
 from mobileclf.importing.from_tflite import GIVEN
@@ -68,8 +68,9 @@ def work(folder: Path, settings: Settings) -> Record:
     )
     spec = spec_of(folder)
     labels, _ = read_labels(folder)
-    classes = _classes(labels, threshold)
-    decision = Decision.from_record(threshold["decision"], purpose=settings.purpose)
+    classes, decision = read_decision(threshold)
+    if classes.labels != labels:
+        raise ProofError("bundle: wanted the labels of the threshold record, found others")
     run_sha256 = _run_hash(records, settings)
     place = folder / FOLDER
     shutil.rmtree(place, ignore_errors=True)
@@ -88,9 +89,7 @@ def work(folder: Path, settings: Settings) -> Record:
         width=spec.width,
         height=spec.height,
         channels=spec.channels,
-        # A group decision is another rule than a minimum for each class, and MediaPipe knows
-        # only the second.
-        minimum_score=threshold["decision"]["threshold"] if decision.group is None else None,
+        minimum_score=minimum_score(decision),
     )
     decision_json = decision_file(classes, decision)
     model = metadata.write(
@@ -166,11 +165,14 @@ def _audit(model: bytes, labels: int, io: str, spec: ImageSpec, chosen: Record) 
 _INTERNAL = ("schema", "stage", "inputs", "outputs")
 
 
-def _classes(labels: tuple[str, ...], threshold: Record) -> Classes:
-    classes = Classes.from_record(threshold["classes"])
-    if classes.labels != labels:
-        raise ProofError("bundle: wanted the labels of the threshold record, found others")
-    return classes
+def minimum_score(decision: Decision) -> float | None:
+    """The score, 0..1, under which MediaPipe may hide a class, or None.
+
+    Without groups that is the minimum confidence: the verdict is that of the largest output, and
+    "not sure" where none is left. A group's sum needs the small outputs too, and so does an abstain
+    rule, so that a group decision is never written as one.
+    """
+    return decision.threshold_q / QUANTA if decision.group is None else None
 
 
 def _run_hash(records: dict[str, Record], settings: Settings) -> str:
@@ -249,6 +251,7 @@ def _metrics(records: dict[str, Record], candidate: str) -> Record:
         "agreement": parity["agreement"],
         "verdict": parity["verdict"],
         "auc": threshold["auc"],
+        "guarantee": threshold["guarantee"],
     }
 
 

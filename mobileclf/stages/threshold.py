@@ -5,156 +5,241 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mobileclf import progress
+from mobileclf import characteristics, policy, progress
 from mobileclf.config import Settings
-from mobileclf.decision import QUANTA, Classes, Decision, classes_for, decision_score, to_quanta
-from mobileclf.errors import DataError
-from mobileclf.records import Record, read_json, write_csv
+from mobileclf.decision import Classes, Decision, classes_for, most_score
+from mobileclf.errors import DataError, ProofError
+from mobileclf.others import OTHERS
+from mobileclf.policy import BUILTIN, CHOSEN_ON, TUNED_ON, XNNPACK, Rule, Seen
+from mobileclf.records import Record, read_json, write_bytes, write_csv
+from mobileclf.report import curves
+from mobileclf.report.figures import written
 from mobileclf.run import Stage
-from mobileclf.scores import FLOAT, Part, Scores, read_harmful, read_labels, read_part, read_scores
-from mobileclf.stats.operating_point import OperatingPoint, minimum_confidence, youden
-from mobileclf.stats.roc import auc, roc
+from mobileclf.scores import (
+    FLOAT,
+    LOGITS,
+    Part,
+    Scores,
+    read_array,
+    read_harmful,
+    read_labels,
+    read_part,
+    read_scores,
+)
+from mobileclf.spelling import costs_of
 
-CHOSEN_ON = "threshold"
 REPORTED_ON = "test"
-ROC_FILE = "roc.csv"
+PARTS = (TUNED_ON, CHOSEN_ON, REPORTED_ON)
+ROC_FILE, ABSTAIN_FILE = "roc.csv", "abstain.csv"
 INT8 = "int8"
-
-
-def quanta_of(scores: Scores) -> NDArray[np.int64]:
-    """The outputs as quanta, int64 (n, labels); those of the float model rounded to them."""
-    return to_quanta(scores.probabilities) if scores.quanta is None else scores.quanta
-
-
-def plain_score(scores: Scores, classes: Classes) -> NDArray[np.float64]:
-    """The decision's score as a probability, float's unrounded, for the curves. float64 (n,)."""
-    if scores.quanta is not None:
-        return decision_score(scores.quanta, classes) / QUANTA
-    chosen = scores.probabilities
-    if classes.harmful is None:
-        return np.asarray(chosen.max(axis=1))
-    return np.asarray(chosen[:, classes.members(classes.harmful)].sum(axis=1))
-
-
-def positives(scores: Scores, truth: NDArray[np.int64], classes: Classes) -> NDArray[np.bool_]:
-    """What the score should be high for: harmful photos; without groups, right answers. (n,)"""
-    if classes.harmful is None:
-        return scores.answers == truth
-    harmful: NDArray[np.bool_] = classes.members(classes.harmful)[truth]
-    return harmful
-
-
-def choose(scores: Scores, truth: NDArray[np.int64], classes: Classes) -> OperatingPoint:
-    """The operating point by Youden's J on these photos, or the minimum confidence by it."""
-    score = decision_score(quanta_of(scores), classes)
-    positive = positives(scores, truth, classes)
-    return (minimum_confidence if classes.harmful is None else youden)(score, positive)
-
-
-def counts(
-    scores: Scores, truth: NDArray[np.int64], classes: Classes, threshold_q: int
-) -> dict[str, int]:
-    """What a threshold does on photos, in numbers of photos.
-
-    With groups: harmful ones caught and missed (called harmless), harmless ones passed and false
-    alarms. Without: answers given that are right and wrong, and right and wrong ones held back
-    as "not sure".
-    """
-    reached = decision_score(quanta_of(scores), classes) >= threshold_q
-    positive = positives(scores, truth, classes)
-    table = {
-        "n": len(truth),
-        "positive_reached": int((positive & reached).sum()),
-        "positive_under": int((positive & ~reached).sum()),
-        "negative_reached": int((~positive & reached).sum()),
-        "negative_under": int((~positive & ~reached).sum()),
-    }
-    names = (
-        ("right", "right_not_sure", "wrong", "wrong_not_sure")
-        if classes.harmful is None
-        else ("caught", "missed", "false_alarms", "passed")
-    )
-    return dict(zip(("n", *names), table.values(), strict=True))
-
-
-def kernel_bound(folder: Path, candidate: str, classes: Classes) -> int:
-    """Largest difference of the score, in quanta, between the two kernel families."""
-    largest = 0
-    for part in (CHOSEN_ON, REPORTED_ON):
-        one, other = (
-            decision_score(quanta_of(read_scores(folder, f"{candidate}.{kernels}", part)), classes)
-            for kernels in ("xnnpack", "builtin")
-        )
-        largest = max(largest, int(np.abs(one - other).max()))
-    return largest
+# What is asked for beside the name of a policy.
+ASKED = {
+    "min-cost": ("costs",),
+    "fix-tpr": ("tpr",),
+    "fix-fpr": ("fpr",),
+    "guarantee": ("most_missed", "confidence"),
+}
 
 
 def _work(folder: Path, settings: Settings) -> Record:
     candidate = read_json(folder / "selection.json")["selected"]
     labels, groups = read_labels(folder)
     classes = classes_for(labels, groups, read_harmful(folder, settings))
-    variants = {FLOAT: FLOAT, INT8: f"{candidate}.xnnpack"}
-    parts = {part: read_part(folder, part) for part in (CHOSEN_ON, REPORTED_ON)}
+    warnings = [line for line in [policy.check(settings, classes)] if line]
+    variants = {
+        FLOAT: FLOAT, INT8: f"{candidate}.{XNNPACK}", BUILTIN: f"{candidate}.{BUILTIN}",
+    }  # fmt: skip
+    parts = {part: read_part(folder, part) for part in PARTS}
     scores = {
         (name, part): _aligned(read_scores(folder, variant, part), parts[part], variant)
         for name, variant in variants.items()
-        for part in parts
+        for part in PARTS
+        if name != BUILTIN or part != TUNED_ON
     }
-    points = {
-        name: choose(scores[name, CHOSEN_ON], parts[CHOSEN_ON].truth, classes) for name in variants
-    }
-    decision = Decision(
-        group=classes.harmful,
-        threshold_q=points[INT8].threshold_q,
-        kernel_bound=kernel_bound(folder, candidate, classes),
-        purpose=settings.purpose,
+    seen = {key: policy.seen(one, parts[key[1]], classes) for key, one in scores.items()}
+    rule = policy.choose(
+        settings,
+        {XNNPACK: seen[INT8, CHOSEN_ON], BUILTIN: seen[BUILTIN, CHOSEN_ON]},
+        seen[INT8, TUNED_ON],
     )
-    warning = points[INT8].warning
-    if warning:
-        progress.warn(warning)
-    areas: dict[str, dict[str, float | None]] = {name: {} for name in variants}
-    rows: list[dict[str, object]] = []
-    for (name, part), one in scores.items():
-        score = plain_score(one, classes)
-        positive = positives(one, parts[part].truth, classes)
-        areas[name][part] = auc(score, positive)
-        curve = roc(score, positive)
-        if curve is not None:
-            rows += [
-                {
-                    "variant": name,
-                    "part": part,
-                    "threshold": repr(float(threshold)),
-                    "fpr": repr(float(fpr)),
-                    "tpr": repr(float(tpr)),
-                }
-                for threshold, fpr, tpr in zip(curve.threshold, curve.fpr, curve.tpr, strict=True)
-            ]
-    write_csv(folder / ROC_FILE, ("variant", "part", "threshold", "fpr", "tpr"), rows)
-    return {
+    own = policy.choose(settings, {FLOAT: seen[FLOAT, CHOSEN_ON]}, seen[FLOAT, TUNED_ON])
+    rules = {FLOAT: own, INT8: rule}
+    _check_expressible(rule, classes)
+    bound = kernel_bound(seen)
+    decisions = {
+        name: Decision(
+            group=classes.harmful,
+            threshold_q=each.point.threshold_q,
+            abstain=each.abstain,
+            kernel_bound=bound,
+            purpose=settings.purpose,
+        )
+        for name, each in {**rules, BUILTIN: rule}.items()
+    }
+    warnings += _warnings(rule)
+    for line in warnings:
+        progress.warn(line)
+    rows = [
+        row
+        for (name, part), one in scores.items()
+        if name != BUILTIN and part != TUNED_ON
+        for row in characteristics.roc_rows(name, part, one, parts[part], classes)
+    ]
+    write_csv(folder / ROC_FILE, characteristics.ROC_COLUMNS, rows)
+    outputs = [ROC_FILE]
+    abstain_rows: list[dict[str, object]] = []
+    if classes.harmful is not None:
+        abstain_rows = [
+            row
+            for part in (CHOSEN_ON, REPORTED_ON)
+            for row in characteristics.abstain_rows(part, seen[INT8, part], rule.point.threshold_q)
+        ]
+        write_csv(folder / ABSTAIN_FILE, characteristics.ABSTAIN_COLUMNS, abstain_rows)
+        outputs.append(ABSTAIN_FILE)
+    figures = {
+        name: {
+            part: characteristics.areas(scores[name, part], parts[part], classes)
+            for part in (CHOSEN_ON, REPORTED_ON)
+        }
+        for name in (FLOAT, INT8)
+    }
+    body = {
         "candidate": candidate,
         "rule": "minimum confidence" if classes.harmful is None else "group",
+        "policy": _asked(settings, settings.policy),
         "chosen_on": CHOSEN_ON,
         "classes": classes.as_record(),
         "purpose": settings.purpose,
-        "decision": decision.as_record(),
-        "operating_point": {name: asdict(point) for name, point in points.items()},
-        "auc": areas,
-        REPORTED_ON: {
-            name: counts(
-                scores[name, REPORTED_ON],
-                parts[REPORTED_ON].truth,
-                classes,
-                points[name].threshold_q,
-            )
-            for name in variants
+        "decision": decisions[INT8].as_record(),
+        "operating_point": {
+            name: {
+                **asdict(each.point),
+                "threshold": decisions[name].as_record()["threshold"],
+                "abstain": decisions[name].as_record()["abstain"],
+            }
+            for name, each in rules.items()
         },
-        "warnings": [warning] if warning else [],
-        "outputs": [ROC_FILE],
+        "guarantee": _promise(rule),
+        "abstain": _abstain(rule, settings),
+        "auc": _each(figures, "auc"),
+        "intervals": _each(figures, "interval"),
+        "average_precision": _each(figures, "average_precision"),
+        "one_against_rest": _each(figures, "one_against_rest"),
+        "groups": _each(figures, "groups"),
+        REPORTED_ON: {
+            name: characteristics.counts(seen[name, REPORTED_ON], decision)
+            for name, decision in decisions.items()
+        },
+        "calibration": {
+            "part": REPORTED_ON,
+            **characteristics.calibration(
+                {name: scores[name, REPORTED_ON] for name in (FLOAT, INT8)},
+                parts[REPORTED_ON].truth,
+                read_json(folder / "train.json").get("temperature"),
+            ),
+        },
+        "others": _others(folder, variants, scores[INT8, REPORTED_ON], classes, decisions),
+        "warnings": warnings,
+    }
+    for name, draw in curves.drawings(body, rows, abstain_rows).items():
+        write_bytes(folder / name, written(draw, "png"))
+        outputs.append(name)
+    return {**body, "outputs": outputs}
+
+
+def kernel_bound(seen: dict[tuple[str, str], Seen]) -> int:
+    """Largest difference of the score, in quanta, between the two kernel families, over the
+    threshold and test photos."""
+    return max(
+        int(np.abs(seen[INT8, part].score - seen[BUILTIN, part].score).max())
+        for part in (CHOSEN_ON, REPORTED_ON)
+    )
+
+
+def _check_expressible(rule: Rule, classes: Classes) -> None:
+    """Raises ProofError for a threshold that the outputs of the model cannot reach."""
+    most = most_score(classes)
+    if rule.point.threshold_q > most:
+        raise ProofError(
+            f"threshold: wanted one that the quantized outputs can reach, found "
+            f"{rule.point.threshold_q} where their score is at most {most}; choose another "
+            "--policy, or train longer"
+        )
+
+
+def _warnings(rule: Rule) -> list[str]:
+    found = [rule.point.warning] if rule.point.warning else []
+    if rule.promise is not None and rule.kernels == (XNNPACK,):
+        found.append(
+            "guarantee: it holds with XNNPACK's kernels alone, not with the built-in ones; an app "
+            "that meets others must not rely on it"
+        )
+    return found
+
+
+def _asked(settings: Settings, name: str) -> Record:
+    values = {key: getattr(settings, key) for key in ASKED.get(name, ())}
+    if "costs" in values:
+        values["costs"] = asdict(costs_of(settings.costs))
+    return {"name": name, **values}
+
+
+def _promise(rule: Rule) -> Record | None:
+    if rule.promise is None:
+        return None
+    kept = asdict(rule.promise)
+    return {**{k: v for k, v in kept.items() if k not in ("rules", "warning")},
+            "kernels": list(rule.kernels)}  # fmt: skip
+
+
+def _abstain(rule: Rule, settings: Settings) -> Record | None:
+    if settings.abstain == "none":
+        return None
+    wanted: Record = (
+        {"costs": asdict(costs_of(settings.costs))}
+        if settings.answer_rate is None
+        else {"answer_rate": settings.answer_rate}
+    )
+    return {
+        "by": settings.abstain,
+        "cut_q": None if rule.abstain is None else rule.abstain.cut_q,
+        "chosen_on": rule.tuned_on,
+        "wanted": wanted,
+    }
+
+
+def _each(figures: dict[str, dict[str, Record]], key: str) -> Record:
+    return {
+        name: {part: one[key] for part, one in parts.items()} for name, parts in figures.items()
+    }
+
+
+def _others(
+    folder: Path,
+    variants: dict[str, str],
+    inside: Scores,
+    classes: Classes,
+    decisions: dict[str, Decision],
+) -> Record | None:
+    """What each model says of images of other things, where some were scored."""
+    there = read_json(folder / "metrics.json").get("others")
+    if there is None:
+        return None
+    outside = {name: read_scores(folder, variant, OTHERS) for name, variant in variants.items()}
+    logits: Any = None
+    if there["logits"]:
+        logits = tuple(read_array(folder, LOGITS, part) for part in (REPORTED_ON, OTHERS))
+    return {
+        "images": there["images"],
+        **{
+            name: characteristics.said_of_others(one, classes, decisions[name])
+            for name, one in outside.items()
+        },
+        "separation": characteristics.separations(inside, outside[INT8], classes, logits),
     }
 
 
@@ -170,9 +255,14 @@ def _aligned(scores: Scores, part: Part, variant: str) -> Scores:
 STAGE = Stage(
     name="threshold",
     record="threshold.json",
-    reads=("dataset.csv", "dataset.json", "metrics.json", "selection.json"),
-    settings=("harmful",),
+    reads=("dataset.csv", "dataset.json", "train.json", "metrics.json", "selection.json"),
+    settings=(
+        "harmful", "policy", "tpr", "fpr", "most_missed", "confidence", "abstain", "answer_rate",
+        "costs",
+    ),
     # The data's path does not matter, only whether it is the drawn sample.
     outside=lambda settings: {"purpose": settings.purpose},
+    packages=("scikit-learn", "scipy", "matplotlib"),
     work=_work,
-)
+    schema=2,
+)  # fmt: skip

@@ -277,4 +277,11 @@ def _decision(files: dict[str, bytes]) -> Record | None:
         labels = [label for label, own in zip(classes.labels, classes.groups, strict=True)
                   if own == decision.group]  # fmt: skip
         rule = f"{decision.group} from {at} for the sum of {', '.join(labels)}"
+        if decision.abstain is not None:
+            what = {
+                "largest": "largest output",
+                "margin": "largest output less the second",
+                "score": "threshold less that sum",
+            }[decision.abstain.by]
+            rule += f"; under it {NOT_SURE} where the {what} < {decision.abstain.cut_q}"
     return {"rule": rule, "purpose": decision.purpose, **decision.as_record()}
