@@ -36,8 +36,8 @@ def proven(folder: Path) -> tuple[bytes, Judge, float]:
     if kernels != "xnnpack":
         raise DataError(f"{where}: wanted kernels xnnpack, found {kernels!r}")
     model = file.read_bytes()
-    _check_labels(folder, record)
-    _check_proven(file, model, classes, decision)
+    check_labels(folder, record)
+    check_proven(file, model, classes, decision)
     interpreter = open_interpreter(model, kernels="xnnpack")
     judge = Judge(
         spec=spec,
@@ -45,7 +45,7 @@ def proven(folder: Path) -> tuple[bytes, Judge, float]:
         decision=decision,
         score=lambda photos: as_quanta(scores(interpreter, photos)),
     )
-    _check_golden(folder, golden, set(record["files"]), judge)
+    check_golden(folder, golden, set(record["files"]), judge)
     return model, judge, interpreter.output.scale
 
 
@@ -86,7 +86,7 @@ def _check_files(folder: Path, wanted: Mapping[str, str]) -> None:
             )
 
 
-def _check_labels(folder: Path, record: Record) -> None:
+def check_labels(folder: Path, record: Record) -> None:
     """labels.txt, which the hashes vouch for, must be the labels of bundle.json."""
     own = [row["label"] for row in record["labels"]]
     written = (folder / "labels.txt").read_text(encoding="utf-8").splitlines()
@@ -97,7 +97,7 @@ def _check_labels(folder: Path, record: Record) -> None:
         )
 
 
-def _check_proven(file: Path, model: bytes, classes: Classes, decision: Decision) -> None:
+def check_proven(file: Path, model: bytes, classes: Classes, decision: Decision) -> None:
     """What decides in bundle.json must be what lies in the model file, which the hash vouches for.
 
     Few golden cases lie so near the threshold that they would notice it moved.
@@ -112,7 +112,7 @@ def _check_proven(file: Path, model: bytes, classes: Classes, decision: Decision
         )
 
 
-def _check_golden(
+def check_golden(
     folder: Path, golden: Mapping[str, Mapping[str, Any]], files: Set[str], judge: Judge
 ) -> None:
     """Every golden case, by image, must come out as recorded. Other keys may stand beside.

@@ -22,6 +22,7 @@ from .spelling import (
     fits_of,
     head_of,
     names_of,
+    release_of,
     rewrites_of,
     seconds_of,
     shape_of,
@@ -126,6 +127,7 @@ class Settings:
     int16x8: bool = False
     io: str = "uint8"
     others: Path | None = None
+    matrix: bool = False
     policy: str = "youden"
     tpr: float = 0.95
     fpr: float = 0.05
@@ -135,7 +137,12 @@ class Settings:
     answer_rate: float | None = None
     costs: str = COSTS
     max_drop: float = 0.01
+    max_missed: float = 0.01
     require_proof: bool = False
+    min_runtime: str | None = None
+    baseline: Path | None = None
+    junit: Path | None = None
+    markdown: Path | None = None
     golden_from: Path | None = None
     seed: int = 0
 
@@ -195,6 +202,9 @@ class Settings:
         _within("confidence", self.confidence, 0.5, 0.9999)
         _within("answer_rate", self.answer_rate, 0, 1)
         _within("max_drop", self.max_drop, 0, 1)
+        _within("max_missed", self.max_missed, 0, 1)
+        if self.min_runtime is not None:
+            release_of(self.min_runtime)
         _within("seed", self.seed, 0, 2**31 - 1)
         smallest = SMALLEST_IMAGE[self.backbone] if self.backbone else 16
         _within("image_size", self.image_size, smallest, 2048)
@@ -225,7 +235,9 @@ TRAINING = (
     "tensorboard", "coordinator", "processes", "process_index",
 )  # fmt: skip
 # Of one command, not of the run: later commands do not go on with them.
-OF_COMMAND = ("cluster", "coordinator", "processes", "process_index")
+OF_COMMAND = (
+    "cluster", "coordinator", "processes", "process_index", "baseline", "junit", "markdown",
+)  # fmt: skip
 OF_MODEL = ("preprocess", "trust")
 # What was given, or filled in, beside one value of a setting is nothing for another of it.
 _OF_DATA = (

@@ -135,9 +135,15 @@ def run_until(settings: Settings, stage_name: str, *, verbose: bool = False) -> 
             elif name == "score":
                 _check_learnt(folder)
             elif name == "parity":
+                from .gate.of_run import latency_of_run, write_reports
                 from .stages import parity
 
+                latency = latency_of_run(folder, settings)
+                write_reports(settings, record, latency)
                 parity.check(record, require_proof=settings.require_proof)
+                if latency is not None:
+                    progress.say(f"latency: {latency.found}, wanted {latency.wanted}")
+                    latency.require()
                 progress.say(f"parity: {parity.advice(record)}")
             elif name == "bundle":
                 from .stages import bundle

@@ -125,6 +125,15 @@ def seconds_of(text: str) -> float:
     return float(int(number) * UNITS[unit])
 
 
+def release_of(text: str) -> tuple[int, ...]:
+    """The numbers of a release of TensorFlow Lite as `2.14` or `2.14.1`. Raises UsageError."""
+    words = text.strip().split(".")
+    numbers = all(word.isascii() and word.isdigit() and len(word) < 4 for word in words)
+    if not numbers or not 2 <= len(words) <= 3:
+        raise UsageError(f"--min-runtime {text!r}: wanted a release of TensorFlow Lite, as 2.14")
+    return tuple(map(int, words))
+
+
 def augmentations_of(text: str) -> tuple[tuple[str, float], ...]:
     """(name, value) of each in `flip,rotate=15`, in the order of AUGMENTATIONS; `none` is
     none, `seeds` is SEEDS and may have others beside it. Raises UsageError."""

@@ -84,8 +84,9 @@ BENCHMARK = r"python benchmarks/(\w+\.py)([^`\n]*)"
 
 def test_every_flag_in_the_docs_exists() -> None:
     every = {flag for command in COMMANDS.values() for flag in flags_of(command)}
-    # Those of other programs: of benchmarks, of Slurm and of XLA.
-    text = re.sub(rf"{BENCHMARK}|#SBATCH.*|srun --[\w-]+|--xla_\w+", "", DOCS)
+    # Those of other programs: of benchmarks, of Slurm, of XLA and of pytest.
+    others = rf"{BENCHMARK}|#SBATCH.*|srun --[\w-]+|--xla_\w+|--mobileclf-[\w-]+|--junitxml"
+    text = re.sub(others, "", DOCS)
     found = set(re.findall(r"(?<![\w-])--[a-z0-9][a-z0-9-]+", text))
     assert {"--harmful", "--max-drop"} <= found
     assert found <= every

@@ -11,7 +11,9 @@ from scipy.stats import binomtest
 from mobileclf.stats.paired import (
     Pairs,
     beats_majority,
+    bootstrap,
     count_pairs,
+    holm,
     mcnemar,
     newcombe,
     outcome,
@@ -114,14 +116,72 @@ def test_no_number_of_photos_proves_a_drop_seen():
     assert photos_to_prove(table(90, 0, 1, 9), 0.02) is not None
 
 
-def test_outcome_errs_rarely():
-    """At a true drop of exactly the limit, "proven" and "worse" each come in about 2.5 %."""
-    rng = np.random.default_rng(11)
-    drop, trials = 0.05, 4000
-    draws = rng.multinomial(400, [0.80, 0.02, 0.02 + drop, 0.11], size=trials)
-    found = [outcome(table(*row.tolist()), drop) for row in draws]
-    assert 0 < found.count("proven") / trials < 0.04
-    assert 0 < found.count("worse") / trials < 0.04
+# Of accuracy, and of harmful photos caught: few photos, nearly all right, a small limit.
+SIMULATED = [
+    (400, 0.05, (0.80, 0.02, 0.07, 0.11)),
+    (141, 0.01, (0.93, 0.01, 0.02, 0.04)),
+    (1000, 0.01, (0.97, 0.005, 0.015, 0.01)),
+]
+
+
+@pytest.mark.parametrize(("n", "limit", "chances"), SIMULATED)
+def test_each_outcome_errs_rarely(n, limit, chances):
+    """At a true drop of exactly the limit "proven" and "worse" are wrong to come up, each in 2.5 %
+    of draws; the interval is an approximation, and may stand a little over that."""
+    draws = np.random.default_rng(11).multinomial(n, chances, size=4000)
+    found = [outcome(table(*row.tolist()), limit) for row in draws]
+    assert found.count("proven") / len(found) < 0.035
+    assert found.count("worse") / len(found) < 0.035
+    assert found.count("not shown") / len(found) > 0.93
+
+
+def test_outcomes_come_up_when_they_are_true():
+    """A rule that never says anything would pass the test above."""
+    rng = np.random.default_rng(12)
+    same = rng.multinomial(4000, (0.95, 0.004, 0.004, 0.042), size=200)
+    broken = rng.multinomial(188, (0.80, 0.01, 0.12, 0.07), size=200)
+    assert sum(outcome(table(*row.tolist()), 0.01) == "proven" for row in same) > 190
+    assert sum(outcome(table(*row.tolist()), 0.01) == "worse" for row in broken) > 190
+
+
+def test_bootstrap_is_redrawn_photos():
+    """Against photos redrawn one by one."""
+    pairs = table(60, 6, 11, 13)
+    changes = np.repeat([0, 1, -1, 0], [60, 6, 11, 13])
+    rng = np.random.default_rng(5)
+    drawn = [rng.choice(changes, len(changes)).mean() for _ in range(20_000)]
+    assert bootstrap(pairs) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.006)
+    assert bootstrap(pairs) == bootstrap(pairs)
+    assert bootstrap(table(90, 0, 0, 10)) == (0, 0)
+    low, high = bootstrap(pairs, level=0.5)
+    assert bootstrap(pairs)[0] < low < pairs.difference < high < bootstrap(pairs)[1]
+
+
+def test_holm_by_hand_and_step_by_step():
+    assert holm([]) == [] and holm([0.2]) == [0.2]
+    # Holm 1979: 0.01 * 4, 0.02 * 3, then 0.03 * 2 = 0.06 as well, then 0.9.
+    assert holm([0.02, 0.9, 0.01, 0.03]) == pytest.approx([0.06, 0.9, 0.04, 0.06])
+    rng = np.random.default_rng(6)
+    for _ in range(50):
+        p = (rng.random(6) ** 3).tolist()
+        for level in (0.01, 0.05, 0.2, 0.5):
+            rejected, left = set(), sorted(range(6), key=lambda i: p[i])
+            while left and p[left[0]] <= level / len(left):
+                rejected.add(left.pop(0))
+            assert {i for i, one in enumerate(holm(p)) if one <= level} == rejected
+
+
+def test_holm_errs_no_more_often_than_one_test():
+    """Sixteen classes in which nothing changed but by chance."""
+    rng = np.random.default_rng(7)
+    wrong = 0
+    for _ in range(1500):
+        rows = rng.multinomial(60, (0.85, 0.05, 0.05, 0.05), size=16)
+        wrong += min(holm([mcnemar(table(*row.tolist())) for row in rows])) < 0.05
+    assert wrong / 1500 < 0.06
+    alone = rng.multinomial(60, (0.85, 0.05, 0.05, 0.05), size=(300, 16))
+    some = [min(mcnemar(table(*row.tolist())) for row in rows) < 0.05 for rows in alone]
+    assert np.mean(some) > 0.15  # which is what the correction is there for
 
 
 def test_mcnemar_is_the_exact_binomial():

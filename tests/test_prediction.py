@@ -54,7 +54,7 @@ def colour_model(monkeypatch: pytest.MonkeyPatch) -> None:
         return interpreter.Interpreter(engine=Colours(), shape=(8, 8, 3), labels=3, **ends)
 
     # The model file vouches for the decision; here it says whatever bundle.json does.
-    monkeypatch.setattr(bundles, "_check_proven", lambda *_: None)
+    monkeypatch.setattr(bundles, "check_proven", lambda *_: None)
     monkeypatch.setattr(interpreter, "open_interpreter", opened)
 
 

@@ -94,6 +94,7 @@ TABLE: dict[str, Option] = {
     "others": _option(
         "score", "Folder or zip of images of other things: how often it is not sure of them."
     ),
+    "matrix": _option("score", "Also every variant on every runtime, kernels and threads [no]."),
     "policy": _option(
         "threshold", "youden, max-f1, min-cost, fix-tpr, fix-fpr or guarantee [youden]."
     ),
@@ -107,7 +108,12 @@ TABLE: dict[str, Option] = {
     "answer_rate": _option("threshold", "Least share of photos with an answer [by the costs]."),
     "costs": _option("threshold", "Of mistakes [missed=100,false-alarm=1,abstain=5]."),
     "max_drop": _option("parity", "Largest drop of accuracy, as a fraction [0.01]."),
+    "max_missed": _option("parity", "Largest drop of harmful photos not called harmless [0.01]."),
     "require_proof": _option("parity", "Exit 3 also when the test photos are too few [no]."),
+    "min_runtime": _option("parity", "Oldest TensorFlow Lite of your apps, as 2.14 [any]."),
+    "baseline": _option("parity", "Earlier bundle or parity.json that must not be worse."),
+    "junit": _option("parity", "JUnit XML of the checks to write, for CI."),
+    "markdown": _option("parity", "Summary in Markdown to write, for CI."),
     "golden_from": _option("bundle", "Folder or zip of photos for the golden cases [drawn ones]."),
     "seed": _option("dataset", "Seed of everything random [0]."),
 }
@@ -153,7 +159,12 @@ def _command(name: str, stage: str, *, summary: str, leading: dict[str, Any] | N
             elif record:  # one that trains along with another process makes none
                 from mobileclf.report.stages import show
 
-                show(settings, stage)
+                where = None
+                if stage == "parity" and verbose:
+                    from mobileclf.stages import parity
+
+                    where = record["where"] or parity.where(record, settings)
+                show(settings, stage, where=where)
 
     common = {"config": Config, "json": Json, "verbose": Verbose, "quiet": Quiet}
     keyword = inspect.Parameter.KEYWORD_ONLY

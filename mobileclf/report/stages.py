@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from mobileclf.config import Settings
+from mobileclf.matrix import MATRIX
 from mobileclf.records import Record, read_json
 from mobileclf.scores import FLOAT, PARTS
 from mobileclf.stats.metrics import AVERAGES, RATES
 from mobileclf.wording import counted
 
+from . import matrix, parity
 from .table import facts, percent, table, text
 from .threshold import threshold_tables
 
@@ -21,12 +24,13 @@ MOST_CLASSES = 8  # of a confusion matrix that fits on a screen
 REPORTED = "test"
 
 
-def show(settings: Settings, stage: str) -> None:
-    """Print the result of `stage`; of the bundle stage, of everything that led to it."""
+def show(settings: Settings, stage: str, *, where: Record | None = None) -> None:
+    """Print the result of `stage`; of the bundle stage, of everything that led to it. where: with
+    parity, of `stages.parity.where`, what is shown of it."""
     console = Console(soft_wrap=False, highlight=False)
     folder = settings.run_folder
     shown = ("score", "select", "threshold", "parity") if stage == "bundle" else (stage,)
-    tables = {
+    tables: dict[str, tuple[str, Callable[[Record], RenderableType]]] = {
         "dataset": ("dataset.json", _dataset),
         "train": ("train.json", _train),
         "quantize": ("quantize.json", _quantize),
@@ -34,12 +38,14 @@ def show(settings: Settings, stage: str) -> None:
         "score": ("metrics.json", _score),
         "select": ("selection.json", _select),
         "threshold": ("threshold.json", threshold_tables),
-        "parity": ("parity.json", _parity),
+        "parity": ("parity.json", partial(parity.tables, where=where)),
     }
     for name in shown:
         file, make = tables[name]
         record = read_json(folder / file)
         console.print(_scores(record, [REPORTED]) if name == "score" != stage else make(record))
+        if name == stage == "score" and (folder / MATRIX).exists():
+            console.print(matrix.show(*matrix.read(folder)))
     if stage == "dataset":
         sheet = next(iter(record["sheets"].values()))
         console.print(text(f"contact sheets: {(folder / sheet).parent}"))
@@ -244,21 +250,3 @@ def _select(record: Record) -> Table:
         title += f"; in float in what ships: {', '.join(record['float_layers'])}"
     columns = ("candidate", "ships", "same", "changed", "KL", "largest", "accuracy")
     return table(title, columns, rows)
-
-
-def _parity(record: Record) -> Table:
-    low, high = record["interval"]
-    return facts(
-        f"parity: {record['verdict']}",
-        {
-            "test photos": record["n"],
-            "float accuracy": record["float"]["accuracy"],
-            "int8 accuracy": record["int8"]["accuracy"],
-            "same answers": record["agreement"],
-            "lost / won": f"{record['lost']} / {record['won']}",
-            "change of accuracy, interval": f"{low:+.4f} to {high:+.4f}",
-            "photos to prove": record["photos_to_prove"],
-            "gates passed": f"{sum(g['passed'] for g in record['gates'])} of "
-            f"{len(record['gates'])}",
-        },
-    )

@@ -252,6 +252,7 @@ def _metrics(records: dict[str, Record], candidate: str) -> Record:
         "verdict": parity["verdict"],
         "auc": threshold["auc"],
         "guarantee": threshold["guarantee"],
+        "decision": threshold["test"]["int8"],
     }
 
 

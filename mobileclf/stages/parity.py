@@ -4,35 +4,32 @@ model learn anything? The record is written whatever comes of it; `check` then f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileclf.comparison import Ground, compare, ground
 from mobileclf.config import Settings
-from mobileclf.decision import Classes, Decision, decision_score, to_quanta
 from mobileclf.errors import DataError, ProofError
+from mobileclf.gate.of_run import of_run, outside
+from mobileclf.importing.from_tflite import FILE as GIVEN
 from mobileclf.records import Record, read_json
 from mobileclf.run import Stage
-from mobileclf.scores import FLOAT, Part, Scores, read_part, read_scores
-from mobileclf.stats.closeness import closeness
-from mobileclf.stats.paired import (
-    LEVEL,
-    beats_majority,
-    count_pairs,
-    mcnemar,
-    newcombe,
-    outcome,
-    photos_to_prove,
-)
+from mobileclf.scores import FLOAT, Scores, read_part, read_scores
+from mobileclf.stats.closeness import wrong_sums
+from mobileclf.stats.paired import LEVEL, beats_majority
+from mobileclf.tflite import oldest
 
 PART = "test"
 LEARNT_P = 0.001
 SHIPPED = "xnnpack"
 # The name in the record, beside the ending of the variant's name.
 OTHERS = (("builtin", "builtin"), ("oldest_runtime", "tflite-runtime"))
+# Gates on what the models answer, by the start of their names. Where one fails, it is looked for
+# in the files; a model that has learnt nothing has no such place.
+ON_ANSWERS = ("accuracy_drop", "harmful_missed", "probabilities", "identical")
 
 
 def learnt(scores: Scores, truth: NDArray[np.int64], labels: Sequence[str]) -> list[Record]:
@@ -61,57 +58,6 @@ def learnt(scores: Scores, truth: NDArray[np.int64], labels: Sequence[str]) -> l
     ]
 
 
-def compare(reference: Scores, other: Scores, truth: NDArray[np.int64], max_drop: float) -> Record:
-    """The figures of one int8 variant against float on the same photos.
-
-    accuracy; agreement, kl and largest_change as in `closeness`; lost and won: photos that only
-    float, only int8 gets right; difference and its `interval` at LEVEL; mcnemar_p; verdict;
-    photos_to_prove: None where no number would do.
-    """
-    near = closeness(reference, other)
-    pairs = count_pairs(reference.answers == truth, other.answers == truth)
-    return {
-        "accuracy": float((other.answers == truth).mean()),
-        **near,
-        "lost": pairs.lost,
-        "won": pairs.won,
-        "difference": pairs.difference,
-        "interval": list(newcombe(pairs)),
-        "mcnemar_p": mcnemar(pairs),
-        "verdict": outcome(pairs, max_drop),
-        "photos_to_prove": photos_to_prove(pairs, max_drop),
-    }
-
-
-def changed_photos(
-    reference: Scores, other: Scores, part: Part, labels: Sequence[str]
-) -> list[Record]:
-    """The photos whose largest output moved to another label, in the order of the part."""
-    return [
-        {
-            "path": part.paths[i],
-            "truth": labels[part.truth[i]],
-            "float": labels[reference.answers[i]],
-            "int8": labels[other.answers[i]],
-        }
-        for i in np.flatnonzero(reference.answers != other.answers)
-    ]
-
-
-def harmful_to_harmless(
-    reference: Scores, other: Scores, part: Part, classes: Classes, decision: Decision
-) -> list[str] | None:
-    """Paths of photos that float calls harmful and int8 does not, at the shipped threshold.
-
-    Float's outputs are rounded to quanta first. None without a harmful group.
-    """
-    if classes.harmful is None or other.quanta is None:
-        return None
-    before = decision_score(to_quanta(reference.probabilities), classes) >= decision.threshold_q
-    after = decision_score(other.quanta, classes) >= decision.threshold_q
-    return [part.paths[i] for i in np.flatnonzero(before & ~after)]
-
-
 def check(record: Record, *, require_proof: bool) -> None:
     """Raises ProofError, in one line, when a gate of the record failed.
 
@@ -124,6 +70,7 @@ def check(record: Record, *, require_proof: bool) -> None:
             + "; ".join(
                 f"{row['gate']}: wanted {row['wanted']}, found {row['found']}" for row in failed
             )
+            + ("; parity.json says where it comes from" if record["where"] else "")
         )
     if require_proof and record["verdict"] != "proven":
         raise ProofError(f"parity: wanted proof (--require-proof), found {advice(record)}")
@@ -145,14 +92,39 @@ def advice(record: Record) -> str:
     return text + f"; with the same answers it would take {needed} test photos to prove"
 
 
-def _drop_gate(name: str, figures: Record, max_drop: float) -> Record:
+def _drop_gates(name: str, figures: Record, on: Ground) -> list[Record]:
+    """On accuracy, and where there are harmful photos on how many of them are kept from harmless.
+
+    Two gates, since harmful photos may be few: what is lost on them is little of the accuracy.
+    """
+    gates = [_paired_gate(f"accuracy_drop_{name}", "accuracy", figures, on.max_drop)]
+    if found := figures["harmful"]:
+        what = "the share of harmful photos not called harmless"
+        gates.append(_paired_gate(f"harmful_missed_{name}", what, found, on.max_missed))
+    return gates
+
+
+def _paired_gate(gate: str, what: str, figures: Record, limit: float) -> Record:
     low, high = figures["interval"]
     return {
-        "gate": f"accuracy_drop_{name}",
+        "gate": gate,
         "passed": figures["verdict"] != "worse",
-        "wanted": f"a drop of accuracy not shown to be over {max_drop}",
+        "wanted": f"a drop of {what} not shown to be over {limit}",
         "found": f"{figures['verdict']}, change {figures['difference']:+.4f} "
         f"({low:+.4f} to {high:+.4f})",
+    }
+
+
+def _sum_gate(name: str, scores: Scores) -> Record:
+    wrong, sums = wrong_sums(scores), scores.probabilities.sum(axis=1)
+    found = f"{int(wrong.sum())} of {len(wrong)} photos with others"
+    if wrong.any():
+        found += f": sums of {np.min(sums[wrong]):.4g} to {np.max(sums[wrong]):.4g}"
+    return {
+        "gate": f"probabilities_{name}",
+        "passed": not wrong.any(),
+        "wanted": "outputs that add up to 1 but for rounding, as a softmax's do",
+        "found": found,
     }
 
 
@@ -168,62 +140,95 @@ def _identity_gates(checks: Sequence[dict[str, Any]]) -> list[Record]:
     ]
 
 
+def _runtime_gates(folder: Path, candidate: str, min_runtime: str | None) -> list[Record]:
+    """Whether the oldest runtime that is asked for can load what ships, none where none is."""
+    if min_runtime is None:
+        return []
+    converted = read_json(folder / "convert.json")["candidates"]
+    (file,) = (entry["file"] for entry in converted if entry["candidate"] == candidate)
+    gate = {"gate": "min_runtime", "wanted": f"operators that TensorFlow Lite {min_runtime} has"}
+    try:
+        found = oldest.check((folder / file).read_bytes(), min_runtime)
+    except ProofError as error:
+        return [{**gate, "passed": False, "found": str(error)}]
+    loaded = f", loaded by {found['loaded_by']}" if found["loaded_by"] else ""
+    return [{**gate, "passed": True, "found": f"those of {found['needs']}{loaded}"}]
+
+
 def _work(folder: Path, settings: Settings) -> Record:
     metrics = read_json(folder / "metrics.json")
     candidate = read_json(folder / "selection.json")["selected"]
     threshold = read_json(folder / "threshold.json")
-    classes = Classes.from_record(threshold["classes"])
-    decision = Decision.from_record(threshold["decision"], purpose=threshold["purpose"])
-    part = read_part(folder, PART)
+    on = ground(
+        read_part(folder, PART),
+        threshold,
+        max_drop=settings.max_drop,
+        max_missed=settings.max_missed,
+    )
     reference = read_scores(folder, FLOAT, PART)
-    if len(reference.probabilities) != len(part):
+    if len(reference.probabilities) != len(on.part):
         raise DataError(
-            f"scores of {FLOAT}: wanted {len(part)} photos, found "
+            f"scores of {FLOAT}: wanted {len(on.part)} photos, found "
             f"{len(reference.probabilities)}; run score again"
         )
-    shipped = read_scores(folder, f"{candidate}.{SHIPPED}", PART)
-    figures = compare(reference, shipped, part.truth, settings.max_drop)
-    others = {
-        name: compare(
-            reference,
-            read_scores(folder, f"{candidate}.{ending}", PART),
-            part.truth,
-            settings.max_drop,
-        )
-        for name, ending in OTHERS
-        # The built-in kernels are always scored; the oldest runtime only where it is installed.
-        if name == "builtin" or f"{candidate}.{ending}" in metrics["variants"]
+    scored = {
+        name: read_scores(folder, f"{candidate}.{ending}", PART)
+        for name, ending in ((SHIPPED, SHIPPED), *OTHERS)
+        # Both kernel families are always scored; the oldest runtime only where it is installed.
+        if ending in (SHIPPED, "builtin") or f"{candidate}.{ending}" in metrics["variants"]
     }
+    figures = {name: compare(reference, scores, on) for name, scores in scored.items()}
+    # A .tflite that was given has a grid of its own; its sums were checked when it was read.
+    given = metrics["variants"][FLOAT].get("file") == GIVEN
     gates = [
-        *(
-            _drop_gate(name, found, settings.max_drop)
-            for name, found in {SHIPPED: figures, **others}.items()
-        ),
-        *learnt(reference, part.truth, classes.labels),
+        *(gate for name, found in figures.items() for gate in _drop_gates(name, found, on)),
+        *(_sum_gate(name, one) for name, one in {FLOAT: reference, **scored}.items() if not given),
+        *learnt(reference, on.part.truth, on.classes.labels),
         *_identity_gates(metrics["identical"]),
+        *_runtime_gates(folder, candidate, settings.min_runtime),
     ]
-    return {
+    shipped = figures.pop(SHIPPED)
+    record = {
         "split": PART,
-        "n": len(part),
+        "n": len(on.part),
         "candidate": candidate,
-        "max_drop": settings.max_drop,
-        "float": {"accuracy": float((reference.answers == part.truth).mean())},
-        "int8": {"accuracy": figures.pop("accuracy")},
+        "max_drop": on.max_drop,
+        "max_missed": on.max_missed,
+        "float": {"accuracy": float((reference.answers == on.part.truth).mean())},
+        "int8": {"accuracy": shipped.pop("accuracy")},
+        **shipped,
         **figures,
-        **others,
-        "harmful_to_harmless": harmful_to_harmless(reference, shipped, part, classes, decision),
-        "changed": changed_photos(reference, shipped, part, classes.labels),
-        "decision": asdict(decision),
+        "decision": {**threshold["decision"], "purpose": threshold["purpose"]},
         "gates": gates,
+        "where": None,
         "outputs": [],
     }
+    if any(not one["passed"] and one["gate"].startswith(ON_ANSWERS) for one in gates):
+        record["where"] = where(record, settings)
+    record["baseline"] = of_run(folder, settings, record)
+    if record["baseline"] is not None:
+        record["gates"] += record["baseline"]["gates"]
+    return record
+
+
+def where(record: Record, settings: Settings) -> Record:
+    """Where a difference comes from: `layers.where` of the photos that changed. record: the body
+    of parity.json. Never raises: what it cannot tell is said in it."""
+    from mobileclf.layers.where import where as looked_for
+
+    return looked_for(record, settings)
 
 
 STAGE = Stage(
     name="parity",
     record="parity.json",
-    reads=("dataset.csv", "dataset.json", "metrics.json", "selection.json", "threshold.json"),
+    reads=(
+        "dataset.csv", "dataset.json", "convert.json", "metrics.json", "selection.json",
+        "threshold.json",
+    ),
     # Not require_proof: it changes what `check` makes of the record, not the record.
-    settings=("max_drop",),
+    settings=("max_drop", "max_missed", "min_runtime"),
     work=_work,
-)
+    outside=outside,
+    schema=2,
+)  # fmt: skip

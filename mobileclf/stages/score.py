@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileclf import progress
+from mobileclf import matrix, progress
 from mobileclf.config import Settings
 from mobileclf.importing import from_tflite
 from mobileclf.importing.given import in_batches
+from mobileclf.matrix import build as every_runtime
 from mobileclf.models import keras_file
 from mobileclf.models.deploy import MODEL
 from mobileclf.others import COLUMNS, OTHERS, OTHERS_CSV, digests, load_others
@@ -141,6 +142,13 @@ def work(folder: Path, settings: Settings) -> Record:
                 save(variant, OTHERS, as_quanta(raw))
         logits = score_file(LOGITS, OTHERS) in outputs
         others = {"images": len(found.photos), "logits": logits}
+    for name in (matrix.MATRIX, matrix.TIMES):
+        (folder / name).unlink(missing_ok=True)
+    if settings.matrix:
+        found_on = every_runtime.build(folder, settings)
+        # What is only measured has no bound and promises nothing.
+        identical += [pair for pair in found_on["identity"] if pair["bound"] is not None]
+        outputs.append(matrix.MATRIX)
     return {
         "stage": "score",
         "variants": variants,
@@ -250,11 +258,14 @@ STAGE = Stage(
     name="score",
     record="metrics.json",
     # train.json holds the sha256 of a model that was given.
-    reads=("dataset.json", "dataset.csv", "train.json", MODEL, "convert.json"),
-    settings=(),
-    packages=("tensorflow", "keras", "ai-edge-litert", "tflite-runtime", "scikit-learn", "pillow"),
+    reads=("dataset.json", "dataset.csv", "train.json", MODEL, "quantize.json", "convert.json"),
+    settings=("matrix",),
+    packages=(
+        "tensorflow", "keras", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert",
+        "tflite-runtime", "scikit-learn", "pillow",
+    ),
     work=work,
     # Where the images of other things lie does not matter, only what they are.
     outside=_outside,
     schema=4,
-)
+)  # fmt: skip

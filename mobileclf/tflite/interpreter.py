@@ -6,9 +6,8 @@ type stands at the file's output.
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -19,13 +18,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileclf import apart, cores, parallel, progress
+from mobileclf import cores, parallel, progress
 from mobileclf.errors import DataError, EnvironmentProblem
 
-from . import oldest
+from . import scorer
 from .runtimes import MODULES, OLDEST, Runtime, at_hand
 
 Kernels = Literal["xnnpack", "builtin"]
+# The reference kernels, too, which no app runs: plain loops that the others are held against.
+AnyKernels = Literal["xnnpack", "builtin", "reference"]
+# Each resolver of a runtime; XNNPACK is in its default one.
+RESOLVERS: dict[str, str] = {
+    "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "reference": "BUILTIN_REF",
+}
+DELEGATE = "DELEGATE"  # the name of a node that stands for the operators a delegate took
 # Photos that a worker on a cluster gets at once: a few megabytes, and work enough for a new
 # interpreter.
 BLOCK = 16
@@ -68,12 +75,12 @@ def _module(runtime: Runtime) -> Any:
 def open_interpreter(
     model: bytes | Path,
     *,
-    kernels: Kernels = "xnnpack",
+    kernels: AnyKernels = "xnnpack",
     runtime: Runtime = "ai-edge-litert",
     threads: int = 1,
     keep_all: bool = False,
 ) -> Interpreter:
-    """Load a classifier. tflite-runtime has built-in kernels alone for int8.
+    """Load a classifier. tflite-runtime has built-in kernels alone for int8, whatever is asked.
 
     keep_all: every tensor still has its values after a run, which takes memory for each; only
     the built-in kernels fill them all. Raises DataError when the file is no model with one image
@@ -81,8 +88,8 @@ def open_interpreter(
     """
     module = _module(runtime)
     options: dict[str, Any] = {"num_threads": threads}
-    if kernels == "builtin":
-        resolver = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    if kernels in RESOLVERS:
+        resolver = getattr(module.OpResolverType, RESOLVERS[kernels])
         options["experimental_op_resolver_type"] = resolver
     if keep_all:
         options["experimental_preserve_all_tensors"] = True
@@ -113,6 +120,16 @@ def open_interpreter(
         input=_tensor(inputs[0]),
         output=_tensor(outputs[0]),
     )
+
+
+def delegates_of(interpreter: Interpreter) -> int | None:
+    """How many nodes stand for operators that a delegate took; None where the runtime cannot tell,
+    as of a file with names that are no text."""
+    try:
+        nodes = interpreter.engine._get_ops_details()
+    except (ValueError, RuntimeError):
+        return None
+    return sum(node["op_name"] == DELEGATE for node in nodes)
 
 
 def _tensor(details: Any) -> Tensor:
@@ -249,10 +266,33 @@ def score_in_threads(
     done: Callable[[], None],
 ) -> NDArray[Any]:
     """`score_photos` in this process; `done` is called for each photo."""
+    opened = open_interpreters(model, kernels=kernels, runtime=runtime, many=cores.usable())
+    return score_on(opened, photos, done=done)
+
+
+def open_interpreters(
+    model: bytes | Path,
+    *,
+    kernels: AnyKernels,
+    runtime: Runtime,
+    threads: int = 1,
+    many: int,
+) -> list[Interpreter]:
+    """So `many` of the same, as `open_interpreter` makes them."""
+    data = model if isinstance(model, bytes) else model.read_bytes()
+    return [
+        open_interpreter(data, kernels=kernels, runtime=runtime, threads=threads)
+        for _ in range(many)
+    ]
+
+
+def score_on(
+    interpreters: Sequence[Interpreter], photos: NDArray[np.uint8], *, done: Callable[[], None]
+) -> NDArray[Any]:
+    """`scores` of photos, each on one of these interpreters of one model, side by side."""
     free: SimpleQueue[Interpreter] = SimpleQueue()
-    workers = cores.usable()
-    for _ in range(workers):
-        free.put(open_interpreter(model, kernels=kernels, runtime=runtime))
+    for interpreter in interpreters:
+        free.put(interpreter)
 
     def one(photo: NDArray[np.uint8]) -> NDArray[Any]:
         interpreter = free.get()
@@ -262,26 +302,17 @@ def score_in_threads(
             free.put(interpreter)
             done()
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(len(interpreters)) as pool:
         return np.stack(list(pool.map(one, photos)))
 
 
 def _score_apart(model: bytes, photos: NDArray[np.uint8], done: Callable[[], None]) -> NDArray[Any]:
-    """Scores on the oldest runtime, in a child (`oldest`)."""
+    """Scores on the oldest runtime, in a child (`scorer`)."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / oldest.MODEL).write_bytes(model)
-        np.save(folder / oldest.PHOTOS, photos)
-        command = apart.command(oldest.__name__, str(folder))
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as child:
-            assert child.stdout is not None and child.stderr is not None
-            for _ in child.stdout:
-                done()
-            said = child.stderr.read()
-        if child.returncode:
-            reason = said.strip().splitlines()[-1] if said.strip() else f"exit {child.returncode}"
-            raise DataError(f"model: {OLDEST} cannot run it ({reason})")
-        result: NDArray[Any] = np.load(folder / oldest.SCORES, allow_pickle=False)
-        return result
+        file = Path(name) / "model.tflite"
+        file.write_bytes(model)
+        job = scorer.Job(model=file, kernels="xnnpack", threads=1, photos=len(photos))
+        (found,) = scorer.score_apart(OLDEST, [job], photos, done)
+    if found.scores is None:
+        raise DataError(f"model: {OLDEST} cannot run it ({found.problem})")
+    return found.scores

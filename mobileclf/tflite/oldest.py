@@ -1,29 +1,90 @@
-"""Score photos on the oldest runtime, in a process of its own.
+"""Whether an app's old runtime runs a model: by its operators' versions, and for real by loading.
 
-Its symbols clash with TensorFlow's in one process. MODEL, PHOTOS and SCORES are files in a folder
-that both processes know; the child prints a line for each photo.
+Releases are those of TensorFlow, as which TFLite counted too: an app's `tensorflow-lite:2.14.0`
+is 2.14. LiteRT begins again at 1.0 after TensorFlow 2.16, so a model that passes here for 2.16
+or before needs nothing that any LiteRT lacks.
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
-from .runtimes import OLDEST
+from mobileclf.errors import EnvironmentProblem, ProofError
+from mobileclf.records import Record
+from mobileclf.spelling import release_of
 
-MODEL, PHOTOS, SCORES = "model.tflite", "photos.npy", "scores.npy"
+from . import delegates, graph
+from .runtime_versions import first_release, release_key
+from .runtimes import OLDEST, at_hand, runtime_name
 
 
-def main(folder: str) -> None:
-    """In the child: do the work. Raises what the runtime raises."""
-    import numpy as np
+def check(model: bytes, wanted: str) -> Record:
+    """Prove that the runtime of release `wanted`, as `2.14`, has every operator of a model.
 
-    from .interpreter import score_in_threads
+    Where tflite-runtime is installed and no older than that, it loads the model and runs it once,
+    in a process of its own. Returns `wanted`, the release that the operators need (`needs`; None
+    of a model without any) and what loaded it (`loaded_by`; None where nothing could be asked).
 
-    result = score_in_threads(
-        (Path(folder) / MODEL).read_bytes(),
-        np.load(Path(folder) / PHOTOS, allow_pickle=False),
-        kernels="xnnpack",
-        runtime=OLDEST,
-        done=lambda: print("done", flush=True),
-    )
-    np.save(Path(folder) / SCORES, result)
+    Raises ProofError naming the operators that are too new or that no release is known to have,
+    or the runtime's reason; DataError for what is no `.tflite`; UsageError for another `wanted`.
+    """
+    most = _padded(wanted)
+    every = tuple(op for each in graph.read(model).subgraphs for op in each.operators)
+    found = [(name, version, first_release(name, version))
+             for name, version, _ in graph.counts(every)]  # fmt: skip
+    unknown = [f"{name} {version}" for name, version, release in found if release is None]
+    known = [(name, version, release) for name, version, release in found if release is not None]
+    new = [
+        f"{name} {version} (since {_short(release)})"
+        for name, version, release in known
+        if release_key(release) > most
+    ]
+    needs = max((release for *_, release in known), key=release_key, default=None)
+    if unknown:
+        raise ProofError(
+            f"min-runtime: wanted operators that TensorFlow Lite {wanted} has, found "
+            f"{', '.join(unknown)}, which no release is known to have; leave them out of the model"
+        )
+    if new:
+        raise ProofError(
+            f"min-runtime: wanted operators that TensorFlow Lite {wanted} has, found "
+            f"{', '.join(new)}; ask for --min-runtime {_short(str(needs))} and give the app that "
+            "runtime, or convert with fewer new operators"
+        )
+    return {"wanted": wanted, "needs": needs, "loaded_by": _loaded(model, wanted)}
+
+
+def _loaded(model: bytes, wanted: str) -> str | None:
+    """The oldest runtime at hand, once it has run the model. Raises ProofError where it cannot.
+
+    An older one than `wanted` is not asked: what it lacks says nothing.
+    """
+    if not at_hand(OLDEST) or _padded(_version()) < _padded(wanted):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.tflite"
+        file.write_bytes(model)
+        (found,) = delegates.load(file, [OLDEST], run=True)
+    if found.loads is None:
+        raise EnvironmentProblem(f"{found.runtime}: {found.reason}; repair or uninstall {OLDEST}")
+    if not found.loads:
+        raise ProofError(
+            f"min-runtime: wanted a model that runs on {found.runtime}, found that it cannot "
+            f"({found.reason}); ask for a newer --min-runtime"
+        )
+    return found.runtime
+
+
+def _padded(release: str) -> tuple[int, ...]:
+    """With the patch, so that 2.14 and 2.14.0 are the same."""
+    return (*release_of(release), 0)[:3]
+
+
+def _version() -> str:
+    """Of the oldest runtime that is installed, as `2.14.0`."""
+    return runtime_name(OLDEST).split()[1]
+
+
+def _short(release: str) -> str:
+    return release.removesuffix(".0") if release.count(".") == 2 else release

@@ -1,0 +1,3 @@
+"""Every variant of a run's model on every runtime, kernel family and number of threads."""
+
+MATRIX, TIMES = "matrix.json", "matrix_times.json"
