@@ -4,7 +4,7 @@ things. Figures only: nothing is chosen here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -60,7 +60,7 @@ def areas(scores: Scores, part: Part, classes: Classes) -> Record:
     }
     return {
         "auc": auc(score, positive),
-        "interval": _interval(found, len(np.unique(part.unit))),
+        "intervals": _interval(found, len(np.unique(part.unit))),
         "average_precision": average_precision(score, positive),
         "one_against_rest": {
             "classes": dict(zip(classes.labels, each.by_class, strict=True)),
@@ -171,6 +171,23 @@ def counts(photos: Seen, decision: Decision) -> dict[str, int]:
         "wrong": int((~positive & reached).sum()),
         "wrong_not_sure": int((~positive & ~reached).sum()),
     }
+
+
+def answer_rate(photos: Seen, decision: Decision) -> float:
+    """Share of photos that get a verdict, whatever the decision's purpose."""
+    return float((~not_sure(photos.quanta, photos.classes, _real(decision))).mean())
+
+
+def missed_units(families: Sequence[Seen], decision: Decision) -> tuple[int, int]:
+    """How many harmful units of photos are called harmless, in any photo by any kernel family, and
+    how many there are. families: the same photos, with a harmful group."""
+    first = families[0]
+    wrong = np.zeros(len(first.unit), dtype=np.bool_)
+    for each in families:
+        held = not_sure(each.quanta, each.classes, _real(decision))
+        wrong |= (each.score < decision.threshold_q) & ~held
+    harmful = first.positive
+    return len(np.unique(first.unit[harmful & wrong])), len(np.unique(first.unit[harmful]))
 
 
 def _real(decision: Decision) -> Decision:

@@ -348,8 +348,11 @@ def make_settings(
     kept = {name: value for name, value in values.items() if name not in gone}
     fresh = recipe if "recipe" in changed else {k: v for k, v in recipe.items() if k in gone}
     settings = Settings(**{**kept, **fresh, **given})
-    # A policy given as a flag also wins over what the file has for another one.
-    _check_threshold(flagged if set(flagged) & set(DECIDING) else given, settings)
+    # A policy given as a flag also wins over what the file has for another one; and costs in the
+    # file are those of the project, whether this command asks for them or not.
+    by_file = {name: value for name, value in from_file.items() if name != "costs"}
+    asked = {} if set(flagged) & set(DECIDING) else by_file
+    _check_threshold({**asked, **flagged}, settings)
     return resolve(settings)
 
 

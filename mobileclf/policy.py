@@ -8,9 +8,9 @@ the harmful photos that it is shown on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from .errors import ProofError, UsageError
 from .scores import Part, Scores
 from .spelling import costs_of
 from .stats.abstain import band_for_cost, cut_for_cost, cut_for_rate
-from .stats.guarantee import Guarantee, guarantee
+from .stats.guarantee import Guarantee, guarantee, kept
 from .stats.operating_point import (
     OperatingPoint,
+    Prefer,
     exactly,
     few_below,
     fix_fpr,
@@ -33,9 +34,6 @@ from .stats.operating_point import (
     minimum_confidence,
     youden,
 )
-
-if TYPE_CHECKING:
-    from .stats.operating_point import Costs
 
 CHOSEN_ON = "threshold"
 TUNED_ON = "validation"
@@ -102,6 +100,8 @@ def check(settings: Settings, classes: Classes) -> str | None:
     if classes.harmful is None:
         for flag, asked in (
             ("--policy guarantee", settings.policy == "guarantee"),
+            # What a missed harmful photo and a false alarm cost says nothing of wrong answers.
+            ("--policy min-cost", settings.policy == "min-cost"),
             (f"--abstain {settings.abstain}", settings.abstain != "none"),
         ):
             if asked:
@@ -121,108 +121,152 @@ def check(settings: Settings, classes: Classes) -> str | None:
     )
 
 
-def choose(
-    settings: Settings,
-    on_threshold: Mapping[str, Seen],
-    on_validation: Seen,
-) -> Rule:
+class _Policy(Protocol):
+    def __call__(
+        self, score: NDArray[np.int64], positive: NDArray[np.bool_], *, prefer: Prefer
+    ) -> OperatingPoint: ...
+
+
+def choose(settings: Settings, on_threshold: Mapping[str, Seen], on_validation: Seen) -> Rule:
     """The threshold and abstain rule for one model by `settings.policy` and `settings.abstain`.
 
     on_threshold: by kernel family, the one that ships first; a single one for the float model.
     Raises ProofError where no threshold does what is asked, DataError where the photos are of one
     kind.
     """
-    own = next(iter(on_threshold.values()))
+    families = list(on_threshold.values())
+    first = families[0]
     if settings.policy == "guarantee":
-        return _promised(settings, on_threshold, on_validation)
-    groups = own.classes.harmful is not None
-    if not groups and settings.policy == "youden":
-        return Rule(point=minimum_confidence(own.score, own.positive))
-    costs = costs_of(settings.costs)
-    if settings.abstain == "score" and settings.policy == "min-cost":
-        if settings.answer_rate is None:
-            low, high = band_for_cost(own.score, own.positive, costs)
-            return Rule(point=_at(own, high), abstain=_band(low, high), tuned_on=CHOSEN_ON)
-    point = _policy(settings, costs)(
-        own.score, own.positive, prefer="lower" if groups else "higher"
-    )
-    if settings.abstain == "none":
+        rule = _promised(settings, on_threshold, on_validation)
+    elif first.classes.harmful is None:
+        point = (
+            minimum_confidence(first.score, first.positive)
+            if settings.policy == "youden"
+            else _policy(settings)(first.score, first.positive, prefer="higher")
+        )
         return Rule(point=point)
-    by: Any = settings.abstain
-    cut = _cut(settings, own, point.threshold_q, by)
-    return Rule(point=point, abstain=_abstain(by, cut), tuned_on=CHOSEN_ON)
+    elif (settings.policy, settings.abstain, settings.answer_rate) == ("min-cost", "score", None):
+        low, high = band_for_cost(first.score, first.positive, costs_of(settings.costs))
+        rule = _banded(first, low, high)
+    else:
+        point = _policy(settings)(first.score, first.positive, prefer="lower")
+        rule = Rule(point=point)
+        if by := _measure(settings):
+            cut = _cut(settings, first, point.threshold_q, by)
+            rule = Rule(point=point, abstain=_abstain(by, cut), tuned_on=CHOSEN_ON)
+    if not all((each.score >= rule.point.threshold_q)[each.positive].any() for each in families):
+        raise ProofError(
+            f"threshold: wanted a rule that calls some harmful photos harmful, found that none of "
+            f"{int(first.positive.sum())} reaches {rule.point.threshold_q}; ask for a higher "
+            "--answer-rate, or train longer"
+        )
+    return rule
 
 
-def _policy(settings: Settings, costs: Costs) -> Any:
-    return {
+def _measure(settings: Settings) -> By | None:
+    return None if settings.abstain == "none" else cast(By, settings.abstain)
+
+
+def _policy(settings: Settings) -> _Policy:
+    known: dict[str, _Policy] = {
         "youden": youden,
         "max-f1": max_f1,
-        "min-cost": partial(min_cost, costs=costs),
+        "min-cost": partial(min_cost, costs=costs_of(settings.costs)),
         "fix-tpr": partial(fix_tpr, rate=settings.tpr),
         "fix-fpr": partial(fix_fpr, rate=settings.fpr),
-    }[settings.policy]
+    }
+    return known[settings.policy]
 
 
 def _promised(settings: Settings, on_threshold: Mapping[str, Seen], on_validation: Seen) -> Rule:
     """The largest threshold that keeps the promise on every kernel family, else on the one that
     ships alone; "not sure" on either side of it as asked."""
-    by: Any = settings.abstain
-    cut = 0
+    by, cut = _measure(settings), 0
     if by in ("largest", "margin"):
-        # Fixed before the harmful photos of `threshold` are looked at.
-        provisional = youden(on_validation.score, on_validation.positive).threshold_q
-        cut = _cut(settings, on_validation, provisional, by)
-    promise, kernels = _on_most_kernels(settings, on_threshold, by, cut)
-    own = next(iter(on_threshold.values()))
+        cut = _cut_on_validation(settings, on_validation, by)
+    evidence, promise, kernels = _on_most_kernels(settings, on_threshold, by, cut)
+    first = next(iter(on_threshold.values()))
     low = high = promise.threshold_q
-    abstain, tuned_on = _abstain(by, cut), None if by == "none" else TUNED_ON
     if by == "score":
         if settings.answer_rate is not None:
-            high = _highest_for_rate(own.score, low, settings.answer_rate)
+            high = _highest_for_rate(first.score, low, settings.answer_rate)
         else:
+            # Any lower end keeps the promise, however it is chosen.
             low, high = band_for_cost(
-                own.score, own.positive, costs_of(settings.costs), lowest_at_most=low
+                first.score, first.positive, costs_of(settings.costs), lowest_at_most=low
             )
-        abstain, tuned_on = _band(low, high), CHOSEN_ON
-    return Rule(
-        point=_at(own, high),
-        abstain=abstain,
-        tuned_on=tuned_on,
-        promise=promise,
-        kernels=kernels if len(on_threshold) > 1 else (),
-    )
+            promise = evidence.at(low, settings)
+        rule = _banded(first, low, high)
+    else:
+        rule = Rule(point=_at(first, low, low), tuned_on=None if by is None else TUNED_ON)
+        if by is not None:
+            rule = replace(rule, abstain=_abstain(by, cut))
+    held = kernels if len(on_threshold) > 1 else ()
+    return replace(rule, promise=promise, kernels=held)
+
+
+def _cut_on_validation(settings: Settings, photos: Seen, by: By) -> int:
+    """Before the harmful photos of `threshold` are looked at: at Youden's threshold."""
+    try:
+        provisional = youden(photos.score, photos.positive).threshold_q
+        return _cut(settings, photos, provisional, by)
+    except ProofError as error:
+        raise ProofError(f"--abstain {by}, on {TUNED_ON} photos: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evidence:
+    """What a promise is shown on, one row a unit and kind: its least score on any kernel family,
+    and whether every family holds it back. All (units,)."""
+
+    score: NDArray[np.int64]
+    positive: NDArray[np.bool_]
+    held: NDArray[np.bool_]
+
+    def largest(self, settings: Settings) -> Guarantee:
+        """With the largest threshold that keeps it. Raises ProofError."""
+        return guarantee(
+            self.score, self.positive, most=settings.most_missed, confidence=settings.confidence,
+            not_sure=self.held,
+        )  # fmt: skip
+
+    def at(self, threshold_q: int, settings: Settings) -> Guarantee:
+        """With that threshold, no higher than the largest."""
+        return kept(
+            self.score, self.positive, threshold_q, most=settings.most_missed,
+            confidence=settings.confidence, not_sure=self.held,
+        )  # fmt: skip
 
 
 def _on_most_kernels(
-    settings: Settings, on_threshold: Mapping[str, Seen], by: By, cut: int
-) -> tuple[Guarantee, tuple[str, ...]]:
+    settings: Settings, on_threshold: Mapping[str, Seen], by: By | None, cut: int
+) -> tuple[_Evidence, Guarantee, tuple[str, ...]]:
     every = tuple(on_threshold)
+    found = _evidence(list(on_threshold.values()), by, cut)
     try:
-        return _guarantee(settings, list(on_threshold.values()), by, cut), every
+        return found, found.largest(settings), every
     except ProofError:
         if len(every) == 1:
             raise
     # What ships may still keep it; an app that meets other kernels must then not rely on it.
-    return _guarantee(settings, [on_threshold[every[0]]], by, cut), every[:1]
+    found = _evidence([on_threshold[every[0]]], by, cut)
+    return found, found.largest(settings), every[:1]
 
 
-def _guarantee(settings: Settings, families: list[Seen], by: By, cut: int) -> Guarantee:
-    """On the least sure answer of any kernel family, each unit of photos counted once."""
-    held = np.zeros((len(families), len(families[0].score)), dtype=np.bool_)
-    if cut:
+def _evidence(families: list[Seen], by: By | None, cut: int) -> _Evidence:
+    first = families[0]
+    scores = np.stack([each.score for each in families])
+    held = np.zeros(scores.shape, dtype=np.bool_)
+    if by is not None and cut:
         held = np.stack([each.sureness(0, by) < cut for each in families])
     # A family that holds a photo back does not call it harmless, whatever its score.
-    beyond = max(int(each.score.max()) for each in families) + 1
-    scores = np.stack([each.score for each in families])
-    least = np.where(held, beyond, scores).min(axis=0)
-    first = families[0]
+    least = np.where(held, scores.max() + 1, scores).min(axis=0)
     rows = _one_of_each(least, first.positive, first.unit)
-    return guarantee(
-        np.where(held.all(axis=0), scores.min(axis=0), least)[rows],
-        first.positive[rows],
-        most=settings.most_missed,
-        confidence=settings.confidence,
-        not_sure=held.all(axis=0)[rows],
+    by_all = held.all(axis=0)
+    return _Evidence(
+        score=np.where(by_all, scores.min(axis=0), least)[rows],
+        positive=first.positive[rows],
+        held=by_all[rows],
     )
 
 
@@ -257,17 +301,16 @@ def _cut(settings: Settings, photos: Seen, threshold_q: int, by: By) -> int:
 
 def _highest_for_rate(score: NDArray[np.int64], low: int, rate: float) -> int:
     """The highest threshold with which at least the share `rate` of the photos is answered, where
-    the scores from `low` to under it are "not sure"."""
+    the scores from `low` to under it are "not sure"; no higher than the highest score seen."""
     allowed = int((1 - exactly(rate)) * len(score))
     over = np.sort(score[score >= low])
-    if allowed < len(over):
-        return max(int(over[allowed]), low)
-    return int(over[-1]) + 1 if len(over) else low
+    return int(over[min(allowed, len(over) - 1)]) if len(over) else low
 
 
-def _band(low: int, high: int) -> Abstain | None:
+def _banded(photos: Seen, low: int, high: int) -> Rule:
     """ "Not sure" from a score of `low` to under `high`, the threshold."""
-    return _abstain("score", high - low + 1)
+    abstain = _abstain("score", high - low + 1)
+    return Rule(point=_at(photos, high, low), abstain=abstain, tuned_on=CHOSEN_ON)
 
 
 def _abstain(by: By, cut: int) -> Abstain | None:
@@ -275,15 +318,15 @@ def _abstain(by: By, cut: int) -> Abstain | None:
     return Abstain(by=by, cut_q=cut) if cut > (1 if by == "score" else 0) else None
 
 
-def _at(photos: Seen, threshold_q: int) -> OperatingPoint:
-    """What a threshold that was chosen by another wish does on these photos."""
+def _at(photos: Seen, threshold_q: int, low: int) -> OperatingPoint:
+    """What a threshold that was chosen by another wish does on these photos. low: under which a
+    photo is harmless, which is what must not rest on few scores."""
     reached = photos.score >= threshold_q
     tpr, fpr = (float(reached[kind].mean()) for kind in (photos.positive, ~photos.positive))
-    below = len(np.unique(photos.score[~reached]))
     return OperatingPoint(
         threshold_q=threshold_q,
         j=tpr - fpr,
         tpr=tpr,
         fpr=fpr,
-        warning=few_below(threshold_q, below),
+        warning=few_below(low, len(np.unique(photos.score[photos.score < low]))),
     )

@@ -56,6 +56,8 @@ def threshold_record(
         "average_precision": each(area),
         "one_against_rest": each({"classes": {}, "macro": 0.83, "weighted": None}),
         "guarantee": None,
+        "abstain": None,
+        "purpose": "real",
         "test": {name: group_counts if group else answers for name in ("float", "int8", "builtin")},
         "calibration": {"part": "test", "temperature": 0.84, "variants": {
             name: calibrated for name in ("float before temperature", "float", "int8")}},

@@ -518,7 +518,7 @@ def test_the_reports_of_a_run_hold_its_gates_and_what_changed(tmp_path):
     assert [case.get("name") for case in suite] == ["one", "two"]
     text = (tmp_path / "m.md").read_text()
     assert "1 check of 2 failed" in text and "| size | 1 | 2 |" in text
-    write_reports(make_settings({"name": "x"}), parity)  # nothing asked for, nothing written
+    write_reports(make_settings({"name": "x"}), parity, None)  # nothing asked for, nothing written
     assert len(list(tmp_path.iterdir())) == 2
 
 

@@ -42,18 +42,17 @@ def slow_guarantee(score, positive, held, most, delta):
     st.sampled_from([0.05, 0.1, 0.3, 0.6]),
     st.sampled_from([0.5, 0.8, 0.95]),
     st.sampled_from([0, 0.1, 0.5, 1]),
-    st.integers(1, 3),
 )
-def test_guarantee_is_the_walk(case, most, confidence, share, rules):
+def test_guarantee_is_the_walk(case, most, confidence, share):
     score, positive = case
     held = np.random.default_rng(len(score)).random(len(score)) < share
-    wanted = slow_guarantee(score, positive, held, most, (1 - confidence) / rules)
+    wanted = slow_guarantee(score, positive, held, most, 1 - confidence)
     passes = wanted and ((score < wanted) & ~held & ~positive).any()
     if not passes:
         with pytest.raises(ProofError):
-            guarantee(score, positive, most=most, confidence=confidence, not_sure=held, rules=rules)
+            guarantee(score, positive, most=most, confidence=confidence, not_sure=held)
         return
-    found = guarantee(score, positive, most=most, confidence=confidence, not_sure=held, rules=rules)
+    found = guarantee(score, positive, most=most, confidence=confidence, not_sure=held)
     assert found.threshold_q == wanted
     under = (score < wanted) & ~held
     assert (found.missed, found.passed) == ((under & positive).sum(), (under & ~positive).sum())
@@ -162,31 +161,20 @@ def test_the_promise_is_kept_with_not_sure():
     assert more.threshold_q > guarantee(score, positive, most=0.05).threshold_q
 
 
-def test_rules_tried_on_the_same_photos_have_to_be_counted():
-    """Of 20 rules that hold back at random the one with the highest threshold is taken."""
-
-    def best_of(rules_counted):
-        rng = np.random.default_rng(9)
-        positive = np.r_[np.ones(299, bool), False]
-        count = 0
-        for _ in range(200):
-            score = np.r_[rng.integers(0, 10_000, 299), 0]
-            found = []
-            for _ in range(20):
-                held = np.r_[rng.random(299) < 0.5, False]
-                try:
-                    found.append(
-                        guarantee(
-                            score, positive, most=0.05, not_sure=held, rules=rules_counted
-                        ).threshold_q
-                    )
-                except ProofError:
-                    found.append(0)
-            count += max(found) / 10_000 * 0.5 > 0.05
-        return count
-
-    limit = binom.ppf(0.999, 200, 0.05)
-    assert best_of(20) <= limit < best_of(1)
+def test_the_best_of_several_abstain_rules_breaks_the_promise():
+    """Why one has to be fixed without these photos: of 20 that hold back at random the one with
+    the highest threshold is taken."""
+    rng = np.random.default_rng(9)
+    positive = np.r_[np.ones(299, bool), False]
+    broken = 0
+    for _ in range(200):
+        score = np.r_[rng.integers(0, 10_000, 299), 0]
+        best = 0
+        for _ in range(20):
+            held = np.r_[rng.random(299) < 0.5, False]
+            best = max(best, guarantee(score, positive, most=0.05, not_sure=held).threshold_q)
+        broken += best / 10_000 * 0.5 > 0.05
+    assert broken > binom.ppf(0.999, 200, 0.05)
 
 
 def test_a_lower_threshold_keeps_it_and_kernels_are_held_by_the_least_score():
@@ -237,7 +225,7 @@ def test_wrong_use():
     for kind in (True, False):
         with pytest.raises(DataError, match="harmful and harmless"):
             guarantee(score, np.full(10, kind))
-    for wrong in ({"most": 0}, {"most": 1}, {"confidence": 1}, {"rules": 0}):
+    for wrong in ({"most": 0}, {"most": 1}, {"confidence": 1}):
         with pytest.raises(UsageError, match="between 0 and 1"):
             guarantee(score, positive, **wrong)
 

@@ -233,10 +233,74 @@ def test_a_guarantee_with_a_band_keeps_its_promise_below_it():
     assert (verdict[seen.score < rule.promise.threshold_q] == "O").all()
     assert (verdict[seen.score >= rule.promise.threshold_q] != "O").all()
     assert 0.9 <= np.mean(verdict != NOT_SURE) < 0.92
-    cheap = replace(settings, answer_rate=None, costs="missed=100,false-alarm=10,abstain=2")
-    by_cost = policy.choose(cheap, {"xnnpack": seen}, photos(21))
-    assert (said(seen, by_cost)[seen.score >= rule.promise.threshold_q] != "O").all()
-    assert by_cost.abstain is not None
+
+
+@pytest.mark.parametrize(
+    "costs", ["missed=100,false-alarm=10,abstain=2", "missed=1,false-alarm=10,abstain=0.5"]
+)
+def test_a_band_by_cost_lies_below_the_promise_and_is_what_is_counted(costs):
+    """Dear misses move the lower end down, cheap ones would move it past the promise."""
+    seen = photos(20, 1200, noise=1.4)
+    other = moved(seen, 3)
+    settings = asked(policy="guarantee", most_missed=0.05, abstain="score")
+    most = policy.choose(
+        replace(settings, abstain="none"), {"xnnpack": seen, "builtin": other}, photos(21)
+    ).promise
+    rule = policy.choose(
+        replace(settings, costs=costs), {"xnnpack": seen, "builtin": other}, photos(21)
+    )
+    assert rule.promise.threshold_q <= most.threshold_q
+    assert (rule.promise.threshold_q < most.threshold_q) == costs.startswith("missed=100")
+    either = (said(seen, rule) == "O") | (said(other, rule) == "O")
+    assert rule.promise.missed == (either & seen.positive).sum() <= most.missed
+    assert rule.promise.passed == (either & ~seen.positive).sum()
+    assert rule.promise.bound <= most.bound and rule.abstain is not None
+
+
+def test_the_confidence_asked_for_is_that_of_the_promise():
+    seen = photos(27, 1200)
+    sure, less = (
+        policy.choose(
+            asked(policy="guarantee", most_missed=0.05, confidence=confidence),
+            {"xnnpack": seen},
+            seen,
+        )
+        for confidence in (0.99, 0.8)
+    )
+    assert binom.cdf(sure.promise.missed, 600, 0.05) <= 0.01 < binom.cdf(
+        less.promise.missed, 600, 0.05
+    ) <= 0.2  # fmt: skip
+    assert sure.point.threshold_q < less.point.threshold_q
+
+
+def test_a_rule_that_warns_of_nothing_is_refused():
+    seen = photos(28, 1200)
+    low = np.zeros_like(seen.quanta)
+    low[:, 1] = 200
+    weak = replace(seen, quanta=low, score=decision_score(low, CLASSES))
+    with pytest.raises(ProofError, match="calls some harmful photos harmful"):
+        policy.choose(asked(), {"xnnpack": seen, "builtin": weak}, seen)
+    settings = asked(policy="guarantee", most_missed=0.05, abstain="score", answer_rate=0.0)
+    rule = policy.choose(settings, {"xnnpack": seen}, seen)
+    assert rule.point.threshold_q == seen.score.max()
+
+
+def test_few_scores_under_the_lower_end_of_a_band_are_said():
+    rng = np.random.default_rng(0)
+    quanta = np.zeros((400, 4), np.int64)
+    quanta[:, 0] = np.where(np.arange(400) < 200, rng.integers(40, 250, 400), 0)
+    quanta[300:, 0] = rng.integers(40, 250, 100)
+    quanta[:, 1] = 250 - quanta[:, 0]
+    seen = Seen(
+        classes=CLASSES,
+        quanta=quanta,
+        score=decision_score(quanta, CLASSES),
+        positive=np.arange(400) < 200,
+        unit=np.arange(400),
+    )
+    settings = asked(policy="guarantee", most_missed=0.02, abstain="score", answer_rate=0.8)
+    rule = policy.choose(settings, {"xnnpack": seen}, seen)
+    assert "has only 1 distinct scores below it" in rule.point.warning
 
 
 def test_what_calls_nothing_harmless_is_refused():
@@ -246,7 +310,7 @@ def test_what_calls_nothing_harmless_is_refused():
 
 
 def test_groups_are_wanted_where_they_are_needed():
-    for settings in ({"policy": "guarantee"}, {"abstain": "margin"}):
+    for settings in ({"policy": "guarantee"}, {"policy": "min-cost"}, {"abstain": "margin"}):
         with pytest.raises(UsageError, match="give --harmful"):
             policy.check(asked(harmful=None, **settings), PLAIN)
     assert policy.check(asked(), CLASSES) is None

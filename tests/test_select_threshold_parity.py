@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,15 @@ from rich.console import Console
 
 from mobileclf.characteristics import ROC_COLUMNS
 from mobileclf.config import Settings
+from mobileclf.decision import Classes
 from mobileclf.errors import DataError, ProofError, UsageError
+from mobileclf.policy import Rule
 from mobileclf.records import read_csv, sha256_file, write_csv, write_json
 from mobileclf.report import stages
 from mobileclf.run import bring_up_to_date
 from mobileclf.scores import HELD_BACK, score_file
 from mobileclf.stages import parity, select, threshold
+from mobileclf.stats.operating_point import OperatingPoint
 
 LABELS = ("Amanita", "Boletus", "Cortinarius", "Suillus")
 GROUPS = ("NotEdible", "Edible", "NotEdible", "Edible")
@@ -379,12 +382,17 @@ def test_a_guarantee_and_a_cut_are_in_the_decision(run):
     assert promise["kernels"] == ["xnnpack", "builtin"] and promise["harmful"] == 100
     assert promise["bound"] <= 0.1 and promise["threshold_q"] == decision["threshold_q"]
     assert decision["abstain"]["by"] == "margin"
+    answered = record["abstain"].pop("answered")
     assert record["abstain"] == {
         "by": "margin",
         "cut_q": decision["abstain"]["cut_q"],
         "chosen_on": "validation",
         "wanted": {"answer_rate": 0.95},
     }
+    held = sum(v for k, v in record["test"]["int8"].items() if k.endswith("not_sure"))
+    assert answered["test"] == 1 - held / 400 and answered.keys() >= {"validation", "threshold"}
+    assert promise["test"]["harmful"] == 200
+    assert promise["test"]["missed"] == record["test"]["int8"]["missed"]
     assert record["policy"] == {"name": "guarantee", "most_missed": 0.1, "confidence": 0.95}
     for point in record["operating_point"].values():
         assert point["threshold"] == point["threshold_q"] / 256
@@ -399,7 +407,6 @@ def test_a_guarantee_and_a_cut_are_in_the_decision(run):
         and int(row["cut_q"]) >= decision["abstain"]["cut_q"]
     ][0]  # fmt: skip
     assert int(at["missed"]) == record["test"]["int8"]["missed"]
-    held = sum(v for k, v in record["test"]["int8"].items() if k.endswith("not_sure"))
     assert int(at["answered"]) == 400 - held
 
 
@@ -415,10 +422,88 @@ def test_too_few_photos_for_a_guarantee_are_counted(run):
         chosen(run, policy="guarantee")
 
 
+def of_int8(run) -> list[dict[str, str]]:
+    rows = read_csv(run.folder / "roc.csv")
+    return [
+        r for r in rows if (r["variant"], r["part"], r["of"]) == ("int8", "threshold", "decision")
+    ]
+
+
+def test_float_and_int8_have_rules_of_their_own(run):
+    def flatter(scores):
+        return (scores**0.3) / (scores**0.3).sum(axis=1, keepdims=True)
+
+    for part in ("validation", "threshold"):
+        run.change(part, "float", by=flatter)
+    settings = {"policy": "guarantee", "most_missed": 0.1, "abstain": "margin"}
+    record = chosen(run, **settings, answer_rate=0.95)
+    points = record["operating_point"]
+    assert points["int8"]["threshold_q"] == record["decision"]["threshold_q"]
+    assert points["int8"]["abstain"] == record["decision"]["abstain"]
+    assert points["float"]["threshold_q"] != points["int8"]["threshold_q"]
+    assert points["float"]["abstain"]["cut_q"] < points["int8"]["abstain"]["cut_q"]
+    # What the float model says on either part does not move what ships.
+    run.change("validation", "float", by=lambda s: s[::-1])
+    run.change("threshold", "float", by=flatter)
+    assert chosen(run, **settings, answer_rate=0.95)["decision"] == record["decision"]
+
+
+def test_a_float_model_without_a_threshold_does_not_stop_what_ships(run):
+    run.change("threshold", "float", by=lambda s: np.full_like(s, 0.25))
+    record = chosen(run)
+    assert record["operating_point"]["float"] == record["operating_point"]["int8"]
+    assert any("float model has no threshold" in line for line in record["warnings"])
+
+
+def test_a_promise_on_one_kernel_family_alone_is_said(run):
+    def broken(scores):
+        scores[[i for i in range(0, 200, 2)][:30]] = (0, 255, 0, 1)
+        return scores
+
+    run.change("threshold", "calibrated.builtin", by=broken)
+    record = chosen(run, policy="guarantee", most_missed=0.1)
+    assert record["guarantee"]["kernels"] == ["xnnpack"]
+    assert any("XNNPACK's kernels alone" in line for line in record["warnings"])
+    assert record["decision"]["kernel_bound"] > 100
+
+
+def test_a_promise_that_test_photos_break_is_said(run):
+    def missed(scores):
+        scores[::4] = (0, 255, 0, 1)
+        return scores
+
+    run.change("test", "calibrated.xnnpack", by=missed)
+    record = chosen(run, policy="guarantee", most_missed=0.1)
+    assert record["guarantee"]["test"]["missed"] >= 100
+    assert any("not alike" in line for line in record["warnings"])
+    assert not chosen(Run(folder=run.folder), policy="guarantee", most_missed=0.1)["warnings"]
+
+
+def test_fewer_answers_than_asked_for_and_few_warnings_are_said(run):
+    record = chosen(run, policy="guarantee", most_missed=0.1, abstain="score", answer_rate=0.52)
+    assert any("called harmful, of the others" in line for line in record["warnings"])
+    record = chosen(run, policy="guarantee", most_missed=0.2, abstain="largest", answer_rate=0.8)
+    assert record["abstain"]["answered"]["threshold"] < 0.8
+    assert any(line.startswith("--answer-rate 0.8") for line in record["warnings"])
+
+
+def test_a_threshold_that_the_outputs_cannot_reach_is_an_error():
+    one = Classes(labels=("a", "b"), groups=("a", "b"), harmful="b")
+    point = OperatingPoint(threshold_q=256, j=0.5, tpr=0.5, fpr=0.0, warning=None)
+    with pytest.raises(ProofError, match="found 256 where their score is at most 255"):
+        threshold._check_expressible(Rule(point=point), one)
+
+
 def test_copies_are_counted_once(run):
+    def doubled(scores):
+        place = np.arange(len(scores))
+        return scores[np.where(place % 8 >= 4, place - 4, place)]
+
+    run.change("threshold", "float", "calibrated.xnnpack", "calibrated.builtin", by=doubled)
     made = run.write(policy="guarantee", most_missed=0.1)
     bring_up_to_date(select.STAGE, made)
     before = bring_up_to_date(threshold.STAGE, made)
+    narrow = sum(float(r["high"]) - float(r["low"]) for r in of_int8(run))
     rows = read_csv(run.folder / "dataset.csv")
     for row in rows:  # every second photo of a class is a copy of the one before
         row["copy_of"] = ""
@@ -429,8 +514,13 @@ def test_copies_are_counted_once(run):
     write_csv(run.folder / "dataset.csv", tuple(rows[0]), rows)
     after = bring_up_to_date(threshold.STAGE, made)
     assert after["guarantee"]["harmful"] == 50 == before["guarantee"]["harmful"] // 2
-    assert after["intervals"]["int8"]["threshold"]["units"] == 100
     assert after["auc"] == before["auc"]
+    one, other = (each["intervals"]["int8"]["threshold"] for each in (before, after))
+    assert (one["units"], other["units"]) == (200, 100)
+    for how in ("delong", "bootstrap"):
+        assert np.subtract(*other[how][::-1]) > np.subtract(*one[how][::-1])
+    wider = sum(float(r["high"]) - float(r["low"]) for r in of_int8(run))
+    assert wider > narrow
 
 
 def test_what_it_says_of_other_things(run):
@@ -454,6 +544,10 @@ def test_what_it_says_of_other_things(run):
     assert others["int8"]["not_sure"] > 5 * record["test"]["int8"]["harmless_not_sure"] * 50 / 400
     assert set(others["separation"]) == {"largest", "margin", "energy", "max_logit"}
     assert all(0.8 < area <= 1 for area in others["separation"].values())
+    # A demo is not sure of anything harmless, which says nothing of the rule.
+    write_json(run.folder / "train.json", {"temperature": 1.0})
+    demo = bring_up_to_date(threshold.STAGE, replace(made, data=None))
+    assert demo["others"] == others and demo["test"] == record["test"]
 
 
 def test_threshold_refuses_what_tells_nothing(run):

@@ -21,6 +21,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "threshold.md").read_text()
 PROMISE = {
     "threshold_q": 32, "most": 0.05, "confidence": 0.95, "kernels": ["xnnpack", "builtin"],
     "harmful": 124, "missed": 2, "bound": 0.0499, "harmless": 41, "passed": 22,
+    "test": {"harmful": 120, "missed": 1, "at_least": 0.0004},
 }  # fmt: skip
 OTHERS = {
     "images": 40,
@@ -70,6 +71,13 @@ def test_a_promise_other_things_and_warnings_are_shown_where_there_are_any() -> 
     assert row(text, "energy") == ["–"]
 
 
+def test_what_is_answered_and_that_it_is_a_demo_are_said() -> None:
+    rule = {"by": "margin", "cut_q": 31, "answered": {"threshold": 0.9, "test": 0.875}}
+    text = shown(threshold_record() | {"abstain": rule, "purpose": "demo"})
+    assert row(text, "answered") == ["threshold 90.0 %, test 87.5 %"]
+    assert "as a demo" in text and "as a demo" not in shown(threshold_record())
+
+
 def test_without_a_harmful_group_answers_are_counted() -> None:
     said = {name: {"not_sure": 1, "answered": 3} for name in ("float", "int8", "builtin")}
     others = {"images": 4, "separation": OTHERS["separation"], **said}
@@ -84,8 +92,8 @@ def test_without_a_harmful_group_answers_are_counted() -> None:
 def test_a_promise_is_one_sentence_with_all_that_it_rests_on() -> None:
     assert guarantee_words(PROMISE) == (
         "with 95 % confidence at most 5 % of harmful ones are called harmless (2 of 124 were, so "
-        "at most 4.99 % are; 22 of 41 harmless ones are called so), on the kernels xnnpack and "
-        "builtin"
+        "at most 4.99 % are; 22 of 41 harmless ones are called so; “not sure” is neither), on the "
+        "kernels xnnpack and builtin; on test photos 1 of 120 were"
     )
 
 

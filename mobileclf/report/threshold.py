@@ -47,6 +47,11 @@ def _decision(record: Record) -> Record:
     }
     if record["guarantee"] is not None:
         found["promised"] = guarantee_words(record["guarantee"])
+    if record["abstain"] is not None:
+        shares = (f"{part} {percent(n)}" for part, n in record["abstain"]["answered"].items())
+        found["answered"] = ", ".join(shares)
+    if record["purpose"] == "demo":
+        found["as a demo"] = "“not sure” in place of harmless; the counts are without that"
     return found
 
 
@@ -68,7 +73,9 @@ def guarantee_words(promise: Mapping[str, Any]) -> str:
         f"with {confidence:g} % confidence at most {most:g} % of harmful ones are called harmless "
         f"({promise['missed']} of {promise['harmful']} were, so at most "
         f"{100 * promise['bound']:.3g} % are; {promise['passed']} of {promise['harmless']} "
-        f"harmless ones are called so), on the kernels {' and '.join(promise['kernels'])}"
+        f"harmless ones are called so; “not sure” is neither), on the kernels "
+        f"{' and '.join(promise['kernels'])}; on test photos {promise['test']['missed']} of "
+        f"{promise['test']['harmful']} were"
     )
 
 

@@ -52,7 +52,7 @@ MOST_PHOTOS = 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class Guarantee:
-    """The largest threshold (quanta) that keeps the promise, and what it rests on.
+    """A threshold (quanta) that keeps the promise, and what it rests on.
 
     harmful, missed: photos it was shown on, and those of them called harmless. bound: upper bound
     of their chance. harmless, passed: harmless photos, and those of them called harmless. warning:
@@ -62,7 +62,6 @@ class Guarantee:
     threshold_q: int
     most: float
     confidence: float
-    rules: int
     harmful: int
     missed: int
     bound: float
@@ -78,23 +77,22 @@ def guarantee(
     most: float = 0.01,
     confidence: float = 0.95,
     not_sure: NDArray[np.bool_] | None = None,
-    rules: int = 1,
 ) -> Guarantee:
     """The largest integer threshold for which the promise above holds on these photos.
 
     score: integers >= 0 (n,); where the promise is to hold on several kernels, the least of their
     scores of each photo. positive: bool (n,), harmful. not_sure: bool (n,), photos that the abstain
-    rule takes out of those called harmless; a rule fixed without these harmful photos, or one of
-    `rules` that were tried on them, each then tested at (1 - confidence) / rules (Bonferroni).
+    rule takes out of those called harmless; it must have been fixed without these harmful photos:
+    the best of several that were tried on them breaks the promise more often.
 
     Raises ProofError where no threshold of at least 1 keeps it, saying how many harmful photos
     are needed, or where the largest one calls no harmless photo harmless, so that nothing is
     promised; DataError for photos of one kind or scores that are no integers; UsageError.
     """
-    if not 0 < most < 1 or not 0 < confidence < 1 or rules < 1:
+    if not 0 < most < 1 or not 0 < confidence < 1:
         raise UsageError(
-            "guarantee: wanted a share and a confidence between 0 and 1 and at least one rule, "
-            f"found {most}, {confidence} and {rules}"
+            "guarantee: wanted a share and a confidence between 0 and 1, "
+            f"found {most} and {confidence}"
         )
     if not np.issubdtype(score.dtype, np.integer):
         raise DataError(f"guarantee: wanted integer scores, found {score.dtype}")
@@ -105,7 +103,7 @@ def guarantee(
             f"found {harmful} and {harmless}; add photos"
         )
     held = np.zeros(len(score), dtype=np.bool_) if not_sure is None else not_sure
-    delta = (1 - confidence) / rules
+    delta = 1 - confidence
     allowed = most_believable(harmful, most, risk=delta)
     risky = np.sort(score[positive & ~held])
     # With all others held back every threshold will do; the highest harmful score is enough.
@@ -114,24 +112,39 @@ def guarantee(
     asked = f"at most {most:.3g} of harmful photos called harmless with {confidence:.3g} confidence"
     if threshold_q < 1:
         raise ProofError(_refusal(asked, harmful, int((risky < 1).sum()), most, delta))
-    under = (score < threshold_q) & ~held
-    missed, passed = int((under & positive).sum()), int((under & ~positive).sum())
-    if not passed:
+    found = kept(score, positive, threshold_q, most=most, confidence=confidence, not_sure=not_sure)
+    if not found.passed:
         raise ProofError(
             f"guarantee: wanted {asked} by a rule that calls some photos harmless, found that "
             f"threshold {threshold_q} passes none of {harmless} harmless photos; train longer, "
             "give more photos or allow more"
         )
+    return found
+
+
+def kept(
+    score: NDArray[np.integer[Any]],
+    positive: NDArray[np.bool_],
+    threshold_q: int,
+    *,
+    most: float,
+    confidence: float,
+    not_sure: NDArray[np.bool_] | None = None,
+) -> Guarantee:
+    """What a threshold no higher than `guarantee`'s does on the same photos: the promise holds
+    for it too, and its own misses bound it lower."""
+    held = np.zeros(len(score), dtype=np.bool_) if not_sure is None else not_sure
+    under = (score < threshold_q) & ~held
+    missed, harmful = int((under & positive).sum()), int(positive.sum())
     return Guarantee(
         threshold_q=threshold_q,
         most=most,
         confidence=confidence,
-        rules=rules,
         harmful=harmful,
         missed=missed,
-        bound=float(upper_bound(missed, harmful, confidence=1 - delta)),
-        harmless=harmless,
-        passed=passed,
+        bound=float(upper_bound(missed, harmful, confidence=confidence)),
+        harmless=len(positive) - harmful,
+        passed=int((under & ~positive).sum()),
         warning=few_below(threshold_q, len(np.unique(score[score < threshold_q]))),
     )
 

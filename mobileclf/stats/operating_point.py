@@ -60,7 +60,7 @@ class Costs:
         if not all(np.isfinite(value) and value >= 0 for value in values) or not self.missed:
             raise UsageError(
                 "costs: wanted missed over 0, false-alarm and abstain of at least 0, found "
-                f"{', '.join(map(str, values))}; change them under [costs] in mobileclf.toml"
+                f"{', '.join(map(str, values))}; change --costs, or [costs] in mobileclf.toml"
             )
 
     @property
