@@ -50,7 +50,6 @@ from numpy.typing import NDArray
 
 import mobileclf
 from mobileclf import chatter, progress
-from mobileclf.config import DEFAULTS
 from mobileclf.images.load import ImageSpec, load_many
 from mobileclf.models import backbones, head
 from mobileclf.models.equality import require_equal
@@ -65,6 +64,7 @@ from mobileclf.records import (
     write_bytes,
     write_json,
 )
+from mobileclf.settings import DEFAULTS
 from mobileclf.source.store import open_store
 from mobileclf.spelling import Head, seconds_of
 from mobileclf.split import TRAIN, split_photos

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .benchmark.bench import bench as bench
     from .checkup.doctor import doctor as doctor
-    from .config import Settings as Settings
     from .errors import DataError as DataError
     from .errors import EnvironmentProblem as EnvironmentProblem
     from .errors import MobileclfError as MobileclfError
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from .pipeline import threshold as threshold
     from .pipeline import train as train
     from .prediction.predict import predict as predict
+    from .settings import Settings as Settings
     from .tflite.inspect import inspect as inspect
 
 __version__ = "0.1.0"

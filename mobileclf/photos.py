@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import Settings
 from .images.load import ImageSpec, load_many
 from .records import read_json
 from .scores import Part, read_part
+from .settings import Settings
 from .source import forms
 from .source.store import Store, open_store
 from .training.pictures import Pictures

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from . import chatter, progress
-from .config import DEFAULTS, OF_COMMAND, OPTIONS, Settings, as_record, make_settings, option_name
+from .config import OF_COMMAND, as_record, make_settings
 from .errors import DataError, EnvironmentProblem, MobileclfError, ProofError, UsageError
 from .records import Record, read_json, write_json
 from .run import Stage, bring_up_to_date, inputs_of, is_current
+from .settings import DEFAULTS, OPTIONS, Settings, option_name
 from .spelling import blocks_of, fits_of, head_of, seconds_of
 
 STAGES = (

@@ -15,10 +15,10 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import Settings
 from .decision import Abstain, By, Classes, decision_score, sureness
 from .errors import ProofError, UsageError
 from .scores import Part, Scores
+from .settings import Settings
 from .spelling import costs_of
 from .stats.abstain import band_for_cost, cut_for_cost, cut_for_rate
 from .stats.guarantee import Guarantee, guarantee, kept

@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 
 from . import progress
-from .config import Settings
 from .records import Record, read_json, sha256_file, write_json
+from .settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import Settings
 from .decision import to_quanta
 from .errors import DataError
 from .records import read_csv, read_json
+from .settings import Settings
 from .unions import joined
 
 PARTS = ("train", "validation", "threshold", "test")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mobileclf import config
 from mobileclf.config import make_settings
 from mobileclf.errors import DataError
 from mobileclf.models import backbones
 from mobileclf.models.backbones import Architecture
+from mobileclf.settings import BACKBONES, IMAGE_SIZES, SMALLEST_IMAGE, UNTRAINED
 from tests.models import architecture, photos
 
 
@@ -78,9 +78,9 @@ def test_a_seed_gives_the_same_network():
 
 
 def test_every_backbone_that_can_be_asked_for_is_there_and_no_other():
-    assert tuple(backbones.BACKBONES) == config.BACKBONES
-    assert set(config.IMAGE_SIZES) == set(config.SMALLEST_IMAGE) == set(backbones.BACKBONES)
-    assert set(backbones.FLATTENED) | set(config.UNTRAINED) <= set(backbones.BACKBONES)
+    assert tuple(backbones.BACKBONES) == BACKBONES
+    assert set(IMAGE_SIZES) == set(SMALLEST_IMAGE) == set(backbones.BACKBONES)
+    assert set(backbones.FLATTENED) | set(UNTRAINED) <= set(backbones.BACKBONES)
 
 
 @pytest.mark.parametrize("units", [(), (64,), (8, 4, 2)])
@@ -157,7 +157,7 @@ def colour_and_grey(backbone, folder):
     return found
 
 
-@pytest.mark.parametrize("backbone", config.BACKBONES)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_grey_network_is_the_colour_one_on_grey_pictures(backbone, tmp_path):
     import numpy as np
 

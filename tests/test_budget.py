@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from mobileclf import pipeline, progress
-from mobileclf.config import Settings, make_settings, resolve
+from mobileclf.config import make_settings, resolve
 from mobileclf.errors import DataError, UsageError
 from mobileclf.models.distil import Course
 from mobileclf.records import write_json
+from mobileclf.settings import Settings
 from mobileclf.spelling import seconds_of
 from mobileclf.stages import quantize
 

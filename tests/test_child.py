@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from mobileclf import errors, pipeline, progress
-from mobileclf.config import Settings, make_settings
+from mobileclf.config import make_settings
 from mobileclf.errors import DataError, EnvironmentProblem, MobileclfError, UsageError
+from mobileclf.settings import Settings
 from mobileclf.training import child, devices
 
 # In the place of the train stage, whose imports would take the time of these tests.

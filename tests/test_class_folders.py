@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobileclf.config import FORMS, make_settings
+from mobileclf.config import make_settings
 from mobileclf.errors import DataError, UsageError
+from mobileclf.settings import FORMS
 from mobileclf.source import class_folders, forms
 from mobileclf.source.groups import check_labels, in_order, label_names, name_groups
 from mobileclf.source.index import Entry, Index

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from mobileclf import cli, pipeline
-from mobileclf.config import OPTIONS
+from mobileclf.settings import OPTIONS
 
 HEAVY = (
     "tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "ai_edge_litert",
@@ -346,7 +346,7 @@ def test_every_setting_is_a_flag_with_help() -> None:
 
 
 def test_help_states_the_defaults_there_are() -> None:
-    from mobileclf.config import Settings
+    from mobileclf.settings import Settings
 
     plain = Settings()
     for name, option in cli.stages.TABLE.items():

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mobileclf.config import OPTIONS, Settings, as_record, make_settings, read_config, resolve
+from mobileclf.config import as_record, make_settings, read_config, resolve
 from mobileclf.errors import UsageError
+from mobileclf.settings import OPTIONS, Settings
 from mobileclf.spelling import costs_of, rewrites_of
 
 

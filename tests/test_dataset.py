@@ -15,13 +15,14 @@ from PIL import Image
 
 import mobileclf
 from mobileclf import leaks
-from mobileclf.config import Settings, make_settings
+from mobileclf.config import make_settings
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images.sample import LABELS, draw
 from mobileclf.photos import SAMPLE_FOLDER, photos_of
 from mobileclf.records import read_csv
 from mobileclf.run import bring_up_to_date
 from mobileclf.scores import PARTS, read_labels, read_part
+from mobileclf.settings import Settings
 from mobileclf.stages import dataset
 from mobileclf.stages.dataset import STAGE
 

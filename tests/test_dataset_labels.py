@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.records import sha256_file
 from mobileclf.run import bring_up_to_date, inputs_of, is_current
 from mobileclf.scores import read_labels, read_part
+from mobileclf.settings import Settings
 from mobileclf.stages import dataset
 from mobileclf.stages.dataset import STAGE
 from tests.test_dataset import index, make, settings_for

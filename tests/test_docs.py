@@ -13,7 +13,6 @@ import mobileclf
 from benchmarks.agreement import PLAIN
 from mobileclf import cli, errors, pipeline
 from mobileclf.benchmark import rounds
-from mobileclf.config import FORMS, OPTIONS, option_name
 from mobileclf.images import checks, duplicates, preprocess, verdict_sheet
 from mobileclf.images.load import ImageSpec
 from mobileclf.models import equality
@@ -21,6 +20,7 @@ from mobileclf.prediction.predict import COLUMNS
 from mobileclf.recipes import RECIPES
 from mobileclf.report import stages as report
 from mobileclf.scores import PARTS
+from mobileclf.settings import FORMS, OPTIONS, option_name
 from mobileclf.source import store
 from mobileclf.spelling import AUGMENTATIONS, SEEDS
 from mobileclf.stages import dataset, score

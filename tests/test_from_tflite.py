@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.images.preprocess import NAMED, RAW
 from mobileclf.importing import from_tflite, label_order
+from mobileclf.settings import Settings
 from mobileclf.tflite import ends, metadata
 from mobileclf.tflite.interpreter import open_interpreter
 from tests.test_tflite_ends import (

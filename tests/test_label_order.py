@@ -12,7 +12,6 @@ import pytest
 
 import mobileclf
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.importing.label_order import (
     FEWEST,
@@ -24,6 +23,7 @@ from mobileclf.importing.label_order import (
     origin,
 )
 from mobileclf.records import write_json
+from mobileclf.settings import Settings
 from mobileclf.source.index import Entry, Index
 from mobileclf.tflite import metadata
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mobileclf.config import Settings
 from mobileclf.matrix import MATRIX, TIMES, latency
 from mobileclf.matrix import build as module
 from mobileclf.matrix.build import build
@@ -29,6 +28,7 @@ from mobileclf.matrix.identity import FLOAT_BOUND, alike, identity, same_bytes
 from mobileclf.models import deploy, qat
 from mobileclf.records import read_json, write_csv, write_json
 from mobileclf.report import matrix as report
+from mobileclf.settings import Settings
 from mobileclf.tflite.interpreter import open_interpreter, scores
 from mobileclf.tflite.runtimes import OLDEST, at_hand
 from tests.models import LABELS, photos, tiny_float, tiny_graph, tiny_int8, tiny_network

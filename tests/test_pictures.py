@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.images.load import ImageSpec, load
 from mobileclf.photos import pictures_of
 from mobileclf.records import write_csv, write_json
 from mobileclf.scores import read_part
+from mobileclf.settings import Settings
 from mobileclf.source.store import open_store
 from mobileclf.training import pictures as module
 from mobileclf.training.pictures import Pictures, decoded, fill, kept_in, reader

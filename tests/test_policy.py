@@ -10,7 +10,6 @@ import pytest
 from scipy.stats import binom
 
 from mobileclf import policy
-from mobileclf.config import Settings
 from mobileclf.decision import (
     NOT_SURE,
     Abstain,
@@ -22,6 +21,7 @@ from mobileclf.decision import (
 )
 from mobileclf.errors import ProofError, UsageError
 from mobileclf.policy import Seen
+from mobileclf.settings import Settings
 
 CLASSES = Classes(labels=("A", "B", "C", "D"), groups=("H", "O", "H", "O"), harmful="H")
 PLAIN = Classes(labels=("A", "B", "C", "D"), groups=(None,) * 4, harmful=None)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mobileclf.config import Settings, make_settings
+from mobileclf.config import make_settings
 from mobileclf.errors import ProofError
 from mobileclf.records import Record, write_bytes
 from mobileclf.run import Stage, bring_up_to_date
+from mobileclf.settings import Settings
 
 
 class Pipeline:

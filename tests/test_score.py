@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.images.load import ImageSpec
 from mobileclf.others import OTHERS_CSV, load_others
 from mobileclf.records import read_csv, sha256_bytes, write_csv, write_json
 from mobileclf.scores import FLOAT, PARTS, Part, read_scores
+from mobileclf.settings import Settings
 from mobileclf.stages import score
 
 

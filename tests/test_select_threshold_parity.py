@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 
 from mobileclf.characteristics import ROC_COLUMNS
-from mobileclf.config import Settings
 from mobileclf.decision import Classes
 from mobileclf.errors import DataError, ProofError, UsageError
 from mobileclf.policy import Rule
@@ -20,6 +19,7 @@ from mobileclf.records import read_csv, sha256_file, write_csv, write_json
 from mobileclf.report import stages
 from mobileclf.run import bring_up_to_date
 from mobileclf.scores import HELD_BACK, score_file
+from mobileclf.settings import Settings
 from mobileclf.stages import parity, select, threshold
 from mobileclf.stats.operating_point import OperatingPoint
 

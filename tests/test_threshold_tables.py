@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mobileclf.config import ABSTAINS, POLICIES, Settings
 from mobileclf.report.curves import not_sure_words
 from mobileclf.report.threshold import guarantee_words, policy_words, threshold_tables
+from mobileclf.settings import ABSTAINS, POLICIES, Settings
 from mobileclf.spelling import costs_of
 from mobileclf.stats.guarantee import photos_needed
 from tests.test_figures import threshold_record

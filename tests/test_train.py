@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobileclf import config
 from mobileclf.config import make_settings
 from mobileclf.errors import DataError
 from mobileclf.importing import adopt
 from mobileclf.models import backbones, head, keras_file, qat, ranges
 from mobileclf.models.deploy import deployable
 from mobileclf.records import write_csv, write_json
+from mobileclf.settings import OPTIONS
 from mobileclf.spelling import head_of
 from mobileclf.stages import train
 from mobileclf.tflite import convert
@@ -318,7 +318,7 @@ def test_every_setting_that_is_read_makes_the_stage_anew():
     beside = {"weights", "model", "data", "decoded_cache", "tensorboard"}
     # Read in `devices`.
     assert (read - beside) | {"precision"} == set(train.STAGE.settings)
-    assert set(train.STAGE.settings) <= set(config.OPTIONS)
+    assert set(train.STAGE.settings) <= set(OPTIONS)
 
 
 def tuned(trained, weights, **options):

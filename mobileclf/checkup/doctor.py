@@ -9,9 +9,10 @@ from pathlib import Path
 from threading import Event
 
 from mobileclf import progress
-from mobileclf.config import Settings, configured
+from mobileclf.config import configured
 from mobileclf.errors import EnvironmentProblem, UsageError
 from mobileclf.records import Record
+from mobileclf.settings import Settings
 from mobileclf.tflite.runtimes import MODULES
 
 from . import accelerators, android, packages, resources, system, weights

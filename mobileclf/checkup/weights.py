@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclf.config import BACKBONES, UNTRAINED
+from mobileclf.settings import BACKBONES, UNTRAINED
 
 from .line import Line, megabytes
 from .resources import nearest, why_not_writable

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Optional
 import typer
 
 from mobileclf import pipeline
-from mobileclf.config import OPTIONS, Settings, make_settings, option_name
+from mobileclf.config import make_settings
+from mobileclf.settings import OPTIONS, Settings, option_name
 
 from .app import Config, Json, Quiet, Verbose, app, reporting
 
@@ -112,6 +113,7 @@ TABLE: dict[str, Option] = {
     "require_proof": _option("parity", "Exit 3 also when the test photos are too few [no]."),
     "min_runtime": _option("parity", "Oldest TensorFlow Lite of your apps, as 2.14 [any]."),
     "baseline": _option("parity", "Earlier bundle or parity.json that must not be worse."),
+    "latency": _option("parity", "Seconds to time it in turns with the baseline [it is not]."),
     "junit": _option("parity", "JUnit XML of the checks to write, for CI."),
     "markdown": _option("parity", "Summary in Markdown to write, for CI."),
     "golden_from": _option("bundle", "Folder or zip of photos for the golden cases [drawn ones]."),

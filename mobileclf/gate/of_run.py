@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mobileclf.config import Settings
 from mobileclf.decision import read_decision
 from mobileclf.photos import load_part, spec_of
 from mobileclf.records import Record, read_json, sha256_file, write_bytes
 from mobileclf.scores import read_scores
+from mobileclf.settings import Settings
 
 from .baseline import (
     PARITY,
@@ -33,8 +33,6 @@ from .check import Check, Limits, of_gates
 from .junit import junit
 from .subject import BUNDLE, Photos, Subject, answers, judged
 from .summary import markdown
-
-SECONDS = 20.0  # that both models are run for at most
 
 
 def of_run(folder: Path, settings: Settings, parity: Record) -> Record | None:
@@ -81,13 +79,14 @@ def outside(settings: Settings) -> Record:
 
 
 def latency_of_run(folder: Path, settings: Settings) -> Check | None:
-    """How long what a run ships takes beside the bundle that is its baseline; None without one.
+    """How long what a run ships takes beside the bundle that is its baseline; None without
+    `--latency`.
 
     Apart from `of_run`, since no record holds times: it is measured each time.
     """
-    if settings.baseline is None or not is_bundle(settings.baseline):
+    if settings.baseline is None or settings.latency is None:
         return None
-    return latency(open_baseline(settings.baseline), _subject_of(folder), SECONDS)
+    return latency(open_baseline(settings.baseline), _subject_of(folder), settings.latency)
 
 
 def write_reports(settings: Settings, parity: Record, beside: Check | None) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf.bundles import read_bundle
-from mobileclf.config import Settings, resolve
+from mobileclf.config import resolve
 from mobileclf.decision import NOT_SURE, Classes, Decision, read_decision, verdicts
 from mobileclf.errors import DataError
 from mobileclf.images.load import ImageSpec, load
 from mobileclf.parallel import each
 from mobileclf.records import Record, sha256_bytes
+from mobileclf.settings import Settings
 from mobileclf.source import forms
 from mobileclf.source.index import PHOTO_ENDINGS
 from mobileclf.source.store import Store

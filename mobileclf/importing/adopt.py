@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.errors import DataError, UsageError
 from mobileclf.images.load import ImageSpec
 from mobileclf.images.preprocess import Preprocess, preprocess_of
@@ -22,6 +21,7 @@ from mobileclf.models.deploy import MODEL
 from mobileclf.photos import load_photos
 from mobileclf.records import Record, sha256_file
 from mobileclf.scores import read_labels, read_part
+from mobileclf.settings import Settings
 from mobileclf.wording import counted
 
 from . import formats, from_keras, from_tflite, label_order, trial

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.records import Record, read_json, sha256_file, sha256_json
 from mobileclf.scores import read_labels
+from mobileclf.settings import Settings
 from mobileclf.source import label_file
 from mobileclf.source.class_folders import FORM as CLASS_FOLDERS
 from mobileclf.source.index import Index

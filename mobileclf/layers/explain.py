@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import chatter, cores, progress
-from mobileclf.config import Settings
 from mobileclf.errors import DataError, UsageError
 from mobileclf.importing import from_tflite
 from mobileclf.models import graph as graphs
@@ -27,6 +26,7 @@ from mobileclf.models.graph import Graph
 from mobileclf.photos import load_part
 from mobileclf.records import Record
 from mobileclf.run import version_of
+from mobileclf.settings import Settings
 from mobileclf.tflite.graph import Model, Tensor, file_bytes, read
 from mobileclf.tflite.inspect import LIMITS
 from mobileclf.tflite.interpreter import Interpreter, answer, open_interpreter

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobileclf.config import Settings, make_settings
+from mobileclf.config import make_settings
 from mobileclf.errors import DataError, UsageError
 from mobileclf.models import deploy
 from mobileclf.models import graph as graphs
 from mobileclf.models.graph import Graph
 from mobileclf.pipeline import CONFIG_RECORD, settings_for
 from mobileclf.records import read_json, sha256_file
+from mobileclf.settings import Settings
 from mobileclf.spelling import rewrites_of
 from mobileclf.tflite.inspect import located
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.errors import MobileclfError
 from mobileclf.photos import load_photos
 from mobileclf.records import Record
 from mobileclf.scores import read_part
+from mobileclf.settings import Settings
 from mobileclf.tflite import delegates
 from mobileclf.tflite.graph import file_bytes, read
 from mobileclf.tflite.runtimes import installed

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.photos import load_photos
 from mobileclf.records import Record, read_json, write_json
 from mobileclf.scores import FLOAT, read_part, read_scores
+from mobileclf.settings import Settings
 from mobileclf.spelling import rewrites_of
 from mobileclf.tflite.interpreter import as_quanta
 from mobileclf.tflite.runtimes import Runtime, installed, runtime_name

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mobileclf.config import Settings
 from mobileclf.errors import DataError, EnvironmentProblem
+from mobileclf.settings import Settings
 
 FEATURES = "features"
 PROBABILITIES = "probabilities"

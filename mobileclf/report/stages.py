@@ -8,10 +8,10 @@ from functools import partial
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from mobileclf.config import Settings
 from mobileclf.matrix import MATRIX
 from mobileclf.records import Record, read_json
 from mobileclf.scores import FLOAT, PARTS
+from mobileclf.settings import Settings
 from mobileclf.stats.metrics import AVERAGES, RATES
 from mobileclf.wording import counted
 

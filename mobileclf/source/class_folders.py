@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
+from mobileclf.settings import Settings
 
 from .groups import CLASSES_FILE, carried_by_names, check_labels, find_groups
 from .index import GIVEN_PARTS, PHOTO_ENDINGS, Entry, Index

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mobileclf.config import Settings, option_name
 from mobileclf.errors import DataError, UsageError
 from mobileclf.recipes import RECIPES
 from mobileclf.records import sha256_file, sha256_json
+from mobileclf.settings import Settings, option_name
 from mobileclf.wording import counted
 
 from . import class_folders, image_csv, pixel_csv

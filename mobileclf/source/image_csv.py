@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from posixpath import dirname, splitext
 
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
+from mobileclf.settings import Settings
 from mobileclf.wording import counted
 
 from .groups import CLASSES_FILE, check_labels, find_groups, label_names

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.records import new_file
+from mobileclf.settings import Settings
 from mobileclf.spelling import shape_of
 from mobileclf.wording import counted
 

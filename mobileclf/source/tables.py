@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import BinaryIO
 
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
+from mobileclf.settings import Settings
 from mobileclf.wording import counted
 
 TABLES = (".csv", ".tsv")

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from mobileclf import exchange, golden, progress
-from mobileclf.config import Settings
 from mobileclf.decision import QUANTA, Classes, Decision, decision_file, read_decision
 from mobileclf.errors import DataError, EnvironmentProblem, ProofError, UsageError
 from mobileclf.images.load import ImageSpec
@@ -30,6 +29,7 @@ from mobileclf.records import (
 from mobileclf.report.report import render
 from mobileclf.run import Stage, version_of
 from mobileclf.scores import read_labels, read_scores
+from mobileclf.settings import Settings
 from mobileclf.source.store import open_store
 from mobileclf.tflite import metadata
 from mobileclf.tflite.audit import audit, audit_ends

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.errors import ProofError
 from mobileclf.importing import from_tflite
 from mobileclf.models import deploy, qat
@@ -20,6 +19,7 @@ from mobileclf.photos import load_part, spec_of
 from mobileclf.records import Record, read_json, write_bytes
 from mobileclf.run import Stage
 from mobileclf.scores import read_labels
+from mobileclf.settings import Settings
 from mobileclf.spelling import rewrites_of
 from mobileclf.tflite import convert, ends
 from mobileclf.tflite.audit import arithmetic, audit, audit_ends

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.images import contact_sheet, sample
 from mobileclf.importing.label_order import given_labels, ordered
@@ -24,6 +23,7 @@ from mobileclf.photos import SAMPLE_FOLDER
 from mobileclf.records import Record, write_csv
 from mobileclf.run import Stage
 from mobileclf.scores import PARTS
+from mobileclf.settings import Settings
 from mobileclf.source import class_folders, forms
 from mobileclf.source.index import Index
 from mobileclf.source.store import Store, open_store

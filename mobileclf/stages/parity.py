@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf.comparison import Ground, compare, ground
-from mobileclf.config import Settings
 from mobileclf.errors import DataError, ProofError
 from mobileclf.gate.of_run import of_run, outside
 from mobileclf.importing.from_tflite import FILE as GIVEN
 from mobileclf.records import Record, read_json
 from mobileclf.run import Stage
 from mobileclf.scores import FLOAT, Scores, read_part, read_scores
+from mobileclf.settings import Settings
 from mobileclf.stats.closeness import wrong_sums
 from mobileclf.stats.paired import LEVEL, beats_majority
 from mobileclf.tflite import oldest

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.importing import from_tflite
 from mobileclf.models import deploy, proofs, qat, ranges
 from mobileclf.models.distil import Course, distil
@@ -29,6 +28,7 @@ from mobileclf.models.reconstruct import SCRATCH, reconstruct
 from mobileclf.photos import load_part
 from mobileclf.records import Record, write_bytes
 from mobileclf.run import Stage
+from mobileclf.settings import Settings
 from mobileclf.spelling import rewrites_of, seconds_of
 from mobileclf.wording import counted
 

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import matrix, progress
-from mobileclf.config import Settings
 from mobileclf.importing import from_tflite
 from mobileclf.importing.given import in_batches
 from mobileclf.matrix import build as every_runtime
@@ -25,6 +24,7 @@ from mobileclf.photos import load_part, spec_of
 from mobileclf.records import Record, read_json, write_bytes, write_csv
 from mobileclf.run import Stage
 from mobileclf.scores import FLOAT, HELD_BACK, LOGITS, PARTS, SCORE_SCALE, read_labels, score_file
+from mobileclf.settings import Settings
 from mobileclf.stats.calibration import SMALLEST
 from mobileclf.stats.metrics import metrics
 from mobileclf.tflite.audit import is_int8

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.records import Record, read_json
 from mobileclf.run import Stage
 from mobileclf.scores import FLOAT, read_part, read_scores
+from mobileclf.settings import Settings
 from mobileclf.stats.closeness import closeness
 
 PART = "validation"

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from mobileclf import characteristics, policy, progress
-from mobileclf.config import Settings
 from mobileclf.decision import Classes, Decision, classes_for, most_score
 from mobileclf.errors import DataError, ProofError
 from mobileclf.others import OTHERS
@@ -31,6 +30,7 @@ from mobileclf.scores import (
     read_part,
     read_scores,
 )
+from mobileclf.settings import Settings
 from mobileclf.spelling import costs_of
 from mobileclf.stats.exact import lower_bound
 

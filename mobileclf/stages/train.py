@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.errors import DataError
 from mobileclf.images import augment
 from mobileclf.images.load import ImageSpec
@@ -32,6 +31,7 @@ from mobileclf.photos import pictures_of
 from mobileclf.records import Record, sha256_file, sha256_json, write_csv
 from mobileclf.run import Stage, inputs_of, note_time, version_of
 from mobileclf.scores import Part, read_labels, read_part
+from mobileclf.settings import Settings
 from mobileclf.spelling import augmentations_of, fits_of, head_of
 from mobileclf.stats.calibration import brier, calibration_error, fit_temperature, log_loss
 from mobileclf.training import child, devices, phases, tensorboard

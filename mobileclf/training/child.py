@@ -25,10 +25,11 @@ from typing import Any
 from rich.console import Console
 
 from mobileclf import apart, chatter, errors, progress
-from mobileclf.config import Settings, as_record
+from mobileclf.config import as_record
 from mobileclf.errors import EnvironmentProblem, MobileclfError, UsageError
 from mobileclf.records import Record, read_json, write_json
 from mobileclf.run import inputs_of, is_current
+from mobileclf.settings import Settings
 
 from . import devices, tensorboard
 

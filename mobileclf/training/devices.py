@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.errors import EnvironmentProblem, MobileclfError, UsageError
 from mobileclf.records import Record, sha256_bytes
+from mobileclf.settings import Settings
 
 from .batches import Share
 

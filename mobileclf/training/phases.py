@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.images.augment import augmented_batch
 from mobileclf.models.backbones import blocks
+from mobileclf.settings import Settings
 from mobileclf.spelling import augmentations_of, blocks_of, fits_of, head_of
 from mobileclf.wording import counted
 

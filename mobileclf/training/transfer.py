@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileclf import progress
-from mobileclf.config import Settings
 from mobileclf.images import augment
 from mobileclf.models import backbones
 from mobileclf.models import head as heads
 from mobileclf.models.backbones import FEATURES, Architecture
 from mobileclf.records import sha256_bytes, sha256_json
 from mobileclf.run import version_of
+from mobileclf.settings import Settings
 from mobileclf.spelling import augmentations_of, blocks_of, fits_of, head_of
 from mobileclf.wording import counted
 
