@@ -18,7 +18,6 @@ from mobileclf.decision import (
     Classes,
     Decision,
     decision_score,
-    most_score,
     verdicts,
 )
 from mobileclf.records import Record
@@ -27,7 +26,6 @@ from mobileclf.stats.auc_difference import auc_difference
 from mobileclf.stats.calibration import calibration_error
 from mobileclf.stats.closeness import closeness
 from mobileclf.stats.paired import (
-    Pairs,
     bootstrap,
     count_pairs,
     holm,
@@ -63,8 +61,7 @@ def ground(
     shipped = Decision.from_record(threshold["decision"], purpose="real")
     own = {}
     for name, point in threshold["operating_point"].items():
-        # Float's probability of 1 is 256 quanta, which no int8 output reaches and no decision asks.
-        at = min(point["threshold_q"], most_score(classes))
+        at = point["threshold_q"]
         rule = {"threshold_q": at, "threshold": at / QUANTA, "abstain": point.get("abstain")}
         own[name] = Decision.from_record({**shipped.as_record(), **rule}, purpose="real")
     return Ground(
@@ -90,7 +87,7 @@ def compare(reference: Scores, other: Scores, on: Ground) -> Record:
         "accuracy": float(second.mean()),
         **near,
         "mean_change": float(np.abs(reference.probabilities - other.probabilities).mean()),
-        **paired(count_pairs(first, second), on.max_drop),
+        **paired(first, second, on.part.unit, on.max_drop),
         "ece": {
             "float": calibration_error(reference.probabilities, truth),
             "int8": calibration_error(other.probabilities, truth),
@@ -104,16 +101,21 @@ def compare(reference: Scores, other: Scores, on: Ground) -> Record:
     }
 
 
-def paired(pairs: Pairs, limit: float) -> Record:
-    """What the pairs show about a drop of at most `limit`.
+def paired(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], unit: NDArray[np.int64], limit: float
+) -> Record:
+    """What the photos show about a drop of at most `limit`. first, second: bool (n,), right; unit:
+    int64 (n,), as in `Part`.
 
-    lost, won: photos that only float, only int8 gets right; difference and its `interval`, by
-    Newcombe, with the bootstrap's beside it; mcnemar_p; verdict; photos_to_prove: None where no
-    number would do.
+    lost, won: photos that only float, only int8 gets right. All else counts each of the `units`
+    one: difference and its `interval`, by Newcombe, with the bootstrap's beside it; mcnemar_p;
+    verdict; photos_to_prove, each of a unit of its own: None where no number would do.
     """
+    photos, pairs = count_pairs(first, second), count_pairs(first, second, unit)
     return {
-        "lost": pairs.lost,
-        "won": pairs.won,
+        "lost": photos.lost,
+        "won": photos.won,
+        "units": round(pairs.n),
         "difference": pairs.difference,
         "interval": list(newcombe(pairs)),
         "bootstrap": list(bootstrap(pairs)),
@@ -124,16 +126,17 @@ def paired(pairs: Pairs, limit: float) -> Record:
 
 
 def by_class(first: NDArray[np.bool_], second: NDArray[np.bool_], on: Ground) -> list[Record]:
-    """Of each label with photos: answers lost and won among them, McNemar's p, and that p after
-    Holm's correction for as many tests as there are such labels. first, second: bool (n,), right.
+    """Of each label with photos: answers lost and won among them, McNemar's p by units, and that p
+    after Holm's correction for as many tests as there are such labels. first, second: bool (n,).
     """
     rows: list[Record] = []
     for i, label in enumerate(on.classes.labels):
         own = on.part.truth == i
         if own.any():
-            pairs = count_pairs(first[own], second[own])
-            rows.append({"label": label, "photos": int(own.sum()), "lost": pairs.lost,
-                         "won": pairs.won, "p": mcnemar(pairs)})  # fmt: skip
+            photos = count_pairs(first[own], second[own])
+            pairs = count_pairs(first[own], second[own], on.part.unit[own])
+            rows.append({"label": label, "photos": photos.n, "units": round(pairs.n),
+                         "lost": photos.lost, "won": photos.won, "p": mcnemar(pairs)})  # fmt: skip
     corrected = holm([row["p"] for row in rows])
     return [{**row, "p_holm": p} for row, p in zip(rows, corrected, strict=True)]
 
@@ -183,7 +186,7 @@ def harmful(reference: Scores, other: Scores, on: Ground) -> Record | None:
         "photos": int(own.sum()),
         "float": float(first.mean()),
         "int8": float(second.mean()),
-        **paired(count_pairs(first, second), on.max_missed),
+        **paired(first, second, on.part.unit[own], on.max_missed),
     }
 
 

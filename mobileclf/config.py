@@ -57,7 +57,8 @@ TRAINING = (
 )  # fmt: skip
 # Of one command, not of the run: later commands do not go on with them.
 OF_COMMAND = (
-    "cluster", "coordinator", "processes", "process_index", "baseline", "latency", "junit", "markdown",
+    "cluster", "coordinator", "processes", "process_index", "baseline", "latency", "junit",
+    "markdown",
 )  # fmt: skip
 OF_MODEL = ("preprocess", "trust")
 # What was given, or filled in, beside one value of a setting is nothing for another of it.

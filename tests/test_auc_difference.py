@@ -113,6 +113,22 @@ def test_what_shows_no_spread_is_no_certainty():
     assert (of_one.low, of_one.high) == (-1, 1)
 
 
+def test_all_moved_alike_is_no_certainty():
+    """Two and two photos whose placements all fall by a half: no spread, and no proof of it."""
+    positive = np.array([True, True, False, False])
+    first, second = np.array([3, 4, 1, 2]), np.array([1, 3, 0, 2])
+    assert auc_difference(first, second, positive).p < 1  # these do not all move alike
+    second = np.array([2, 2, 2, 2])
+    found = auc_difference(first, second, positive)
+    assert found.difference == -0.5 and found.degenerate
+    assert (found.low, found.high, found.p) == (-1, 1, 1)
+    # Units that moved alike: 0 but for rounding, 5e-17.
+    first, second = np.array([6, 2, 4, 1, 5, 3, 0]), np.array([4, 0, 2, 1, 5, 6, 3])
+    unit = np.array([2, 2, 3, 2, 3, 3, 2])
+    rounded = auc_difference(first, second, np.arange(7) < 3, unit=unit)
+    assert rounded.degenerate and (rounded.low, rounded.high, rounded.p) == (-1, 1, 1)
+
+
 def test_a_model_that_is_worse_is_shown_to_be():
     rng = np.random.default_rng(5)
     first, second, positive = photos(rng, 60, 60)

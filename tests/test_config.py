@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mobileclf import config
 from mobileclf.config import as_record, make_settings, read_config, resolve
 from mobileclf.errors import UsageError
 from mobileclf.settings import OPTIONS, Settings
@@ -265,6 +266,22 @@ def test_what_has_an_effect_is_taken(given: dict[str, Any]) -> None:
     settings = make_settings(given)
     assert {name: getattr(settings, name) for name in given} == given
     assert again({"data": "d", **given}) == make_settings({"data": "d", **given})
+
+
+@pytest.mark.parametrize("release", ["2", "2.x", "2.14.1.1", "2.1444", "", "v2.14"])
+def test_a_minimum_runtime_is_a_release(release: str) -> None:
+    with pytest.raises(UsageError, match="wanted a release of TensorFlow Lite, as 2.14"):
+        make_settings({"min_runtime": release})
+    assert make_settings({"min_runtime": "2.14.0"}).min_runtime == "2.14.0"
+
+
+def test_latency_is_measured_beside_a_baseline() -> None:
+    with pytest.raises(UsageError, match="give --baseline too"):
+        make_settings({"latency": 5})
+    given = {"data": "d", "baseline": "b", "latency": 5, "junit": "j.xml", "markdown": "m.md"}
+    assert make_settings(given).latency == 5
+    # All of one command: the next one on the run does not go on with them.
+    assert {"baseline", "latency", "junit", "markdown"} <= set(config.OF_COMMAND)
 
 
 def test_another_policy_takes_the_rate_of_the_first_away() -> None:

@@ -77,7 +77,10 @@ def test_what_the_table_passes_and_the_runtime_does_not_still_fails(monkeypatch)
     with pytest.raises(ProofError, match=r"found FULLY_CONNECTED 12 \(since 2.17\)"):
         check(model, "2.14")
     monkeypatch.setattr(oldest, "first_release", lambda *_: "1.5.0")
-    with pytest.raises(ProofError, match=r"tflite-runtime 2.14.0, found that it cannot \(Didn't"):
+    with pytest.raises(
+        ProofError,
+        match=r"tflite-runtime 2.14.0, found that tflite-runtime 2.14.0 cannot run it \(Didn't",
+    ):
         check(model, "2.14")
 
 

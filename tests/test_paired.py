@@ -87,6 +87,62 @@ def test_pairs_are_counted():
     assert pairs.difference == pytest.approx(second.mean() - first.mean())
 
 
+def test_each_unit_counts_one():
+    first = np.array([1, 1, 1, 0, 0, 1], dtype=bool)
+    second = np.array([1, 1, 0, 1, 0, 0], dtype=bool)
+    pairs = count_pairs(first, second, np.array([7, 7, 7, 3, 3, 5]))
+    found = (pairs.both, pairs.won, pairs.lost, pairs.neither, pairs.n)
+    assert found == pytest.approx((2 / 3, 1 / 2, 1 / 3 + 1, 1 / 2, 3))
+    assert count_pairs(first, second, np.arange(6)) == count_pairs(first, second)
+    # Copies of every photo, and copies of one: as if there were one of each.
+    for times in (np.full(6, 3), np.array([1, 1, 9, 1, 1, 1])):
+        photo = np.repeat(np.arange(6), times)
+        copied = count_pairs(first[photo], second[photo], photo)
+        assert newcombe(copied) == pytest.approx(newcombe(count_pairs(first, second)))
+
+
+def specimens(n, limit, together, *, photos=3):
+    """Outcomes and p of draws at a true drop of exactly `limit`, n specimens of `photos` each:
+    the photos of one change together, or each with a chance of its own."""
+    rng, unit = np.random.default_rng(14), np.repeat(np.arange(n), photos)
+    chances = np.array([0.93 - limit, 0.01, 0.01 + limit, 0.05])
+    for _ in range(2000):
+        kind = rng.choice(4, n if together else n * photos, p=chances)
+        kind = np.repeat(kind, photos) if together else kind
+        first, second = np.isin(kind, (0, 2)), np.isin(kind, (0, 1))
+        pairs = count_pairs(first, second, unit)
+        yield (
+            outcome(pairs, limit or 0.01),
+            mcnemar(pairs),
+            outcome(count_pairs(first, second), limit),
+        )
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(("n", "limit"), [(60, 0.02), (130, 0.01), (300, 0.01)])
+def test_each_outcome_errs_rarely_with_photos_of_one_specimen(n, limit, together):
+    found = list(specimens(n, limit, together))
+    for wrong in ("proven", "worse"):
+        assert np.mean([one == wrong for one, *_ in found]) < 0.035
+    if together:  # which is what the units are there for: by photos it errs
+        assert np.mean([blind != "not shown" for *_, blind in found]) > 0.1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_mcnemar_errs_rarely_with_photos_of_one_specimen(together):
+    assert np.mean([p < 0.05 for _, p, _ in specimens(200, 0.0, together)]) < 0.05
+
+
+def test_mcnemar_of_fractions_is_on_the_safe_side():
+    for won, lost in ((1.5, 6.5), (0.4, 5.9), (2.0, 7.3), (1.2, 1.4), (0.0, 0.9)):
+        whole = [(a, b) for a in (math.floor(won), math.ceil(won))
+                 for b in (math.floor(lost), math.ceil(lost))]  # fmt: skip
+        largest = max(mcnemar(table(9, *each, 9)) for each in whole)
+        assert mcnemar(table(9, won, lost, 9)) == pytest.approx(largest)
+    thirds = sum([1 / 3] * 6), sum([1 / 3] * 21)  # 2 and 7, but for rounding
+    assert mcnemar(table(9, *thirds, 9)) == mcnemar(table(9, 2, 7, 9))
+
+
 def test_outcomes():
     assert outcome(table(900, 0, 0, 100), 0.01) == "proven"
     assert outcome(table(177, 2, 1, 8), 0.01) == "not shown"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +14,24 @@ from rich.console import Console
 from mobileclf import policy
 from mobileclf.comparison import compare, ground
 from mobileclf.decision import Classes, Decision, decision_score
-from mobileclf.errors import ProofError
+from mobileclf.errors import DataError, ProofError
 from mobileclf.records import read_json, write_json
 from mobileclf.report import parity as report
 from mobileclf.run import bring_up_to_date
 from mobileclf.scores import Scores, read_part, read_scores
 from mobileclf.stages import parity
+from mobileclf.stages.score import IDENTICAL_PHOTOS
 from mobileclf.stats.operating_point import minimum_confidence, youden
-from mobileclf.stats.paired import count_pairs, holm, mcnemar
+from mobileclf.stats.paired import (
+    Pairs,
+    count_pairs,
+    holm,
+    mcnemar,
+    newcombe,
+    outcome,
+    photos_to_prove,
+)
+from mobileclf.tflite import oldest
 from tests.test_select_threshold_parity import LABELS, Run
 
 SHIPPED, BUILTIN = "calibrated.xnnpack", "calibrated.builtin"
@@ -282,14 +293,44 @@ def test_not_shown_passes_unless_proof_is_required(run):
 
 
 def test_proven_and_how_many_photos_it_takes(run):
-    record = run.parity(max_drop=0.05)
+    record = run.parity(max_drop=0.05, max_missed=0.05)
     assert record["verdict"] == "proven"
     parity.check(record, require_proof=True)
     for name in (SHIPPED, BUILTIN):
         run.scores[name, "test"] = run.quanta(run.scores["float", "test"])
     close = run.parity(max_drop=0.005)
     assert close["verdict"] == "not shown" and close["photos_to_prove"] > 400
-    assert f"it would take {close['photos_to_prove']} test photos" in parity.advice(close)
+    assert f"it would take {close['photos_to_prove']} independent test photos" in parity.advice(
+        close
+    )
+
+
+def test_proof_is_required_of_every_family_and_of_harmful_photos(run):
+    record = run.parity(max_drop=0.05, max_missed=0.05)
+    parity.check(record, require_proof=True)
+
+    def said(changed) -> str:
+        with pytest.raises(ProofError, match=r"^parity: wanted proof of all") as caught:
+            parity.check(changed, require_proof=True)
+        return str(caught.value)
+
+    harmful = {**record["harmful"], "verdict": "not shown", "photos_to_prove": 421}
+    text = said({**record, "harmful": harmful})
+    assert "harmful photos on xnnpack not shown within 0.05 (" in text
+    assert "on 200 photos; with the same answers it would take 421 independent" in text
+    assert "accuracy" not in text and "builtin" not in text
+    builtin = record["builtin"]
+    text = said({**record, "builtin": {**builtin, "verdict": "not shown"}})
+    assert "accuracy on builtin not shown" in text and "xnnpack" not in text
+    assert "harmful photos on builtin" in said(
+        {**record, "builtin": {**builtin, "harmful": harmful}}
+    )
+    oldest = {"oldest_runtime": {**builtin, "harmful": harmful}}
+    assert "harmful photos on oldest_runtime" in said({**record, **oldest})
+    # A harmful group without a test photo shows nothing.
+    assert "harmful photos on xnnpack not shown: there is none" in said({**record, "harmful": None})
+    parity.check({**record, "harmful": None, "harmful_to_harmless": None,
+                  "builtin": {**builtin, "harmful": None}}, require_proof=True)  # fmt: skip
 
 
 def test_a_drop_beyond_the_limit_is_said_to_need_no_photos(run):
@@ -327,6 +368,104 @@ def test_classes_are_counted_apart_and_corrected_together(run):
     p = [mcnemar(each) for each in pairs]
     assert [row["p_holm"] for row in record["classes"]] == holm(p)
     assert [row["p_holm"] < 0.05 for row in record["classes"]] == [False, False, True, False]
+
+
+def test_copies_count_once_in_every_verdict(run):
+    """Four photos of each specimen: photos are listed and counted, specimens show."""
+    order = np.random.default_rng(1).permutation(400)[:40]
+
+    def some(scores):
+        scores[order] = scores[np.roll(order, 1)]
+        return scores
+
+    run.change("test", SHIPPED, by=some)
+    run.parity()
+    part, body = read_part(run.folder, "test"), read_json(run.folder / "threshold.json")
+    scores = [read_scores(run.folder, name, "test") for name in ("float", SHIPPED)]
+    limits = {"max_drop": 0.05, "max_missed": 0.05}
+    of_four = np.arange(400) % 4 + 4 * (np.arange(400) // 16)  # of one class
+    plain, told = (
+        compare(*scores, ground(replace(part, unit=unit), body, **limits))
+        for unit in (np.arange(400), of_four)
+    )
+    first, second = (each.answers == part.truth for each in scores)
+    pairs = count_pairs(first, second, of_four)
+    for key in ("lost", "won", "accuracy", "changed"):
+        assert told[key] == plain[key]
+    assert (plain["units"], told["units"]) == (400, 100)
+    assert type(told["lost"]) is int and told["lost"] > 10
+    assert told["interval"] == list(newcombe(pairs)) and told["mcnemar_p"] == mcnemar(pairs)
+    assert told["verdict"] == outcome(pairs, 0.05)
+    assert told["photos_to_prove"] == photos_to_prove(pairs, 0.05)
+    for one, other in ((plain, told), (plain["harmful"], told["harmful"])):
+        assert np.diff(other["interval"]) > 1.5 * np.diff(one["interval"])
+    assert (told["harmful"]["photos"], told["harmful"]["units"]) == (200, 50)
+    for i, row in enumerate(told["classes"]):
+        own = part.truth == i
+        assert (row["photos"], row["units"]) == (100, 25)
+        assert row["p"] == mcnemar(count_pairs(first[own], second[own], of_four[own]))
+        assert row["lost"] == plain["classes"][i]["lost"]
+    assert "of 100 specimens" in parity.advice({**told, "n": 400, "max_drop": 0.05})
+
+
+def test_a_score_at_the_threshold_is_harmful(run):
+    """The rule is score >= threshold; at exactly that, float calls it harmful."""
+    run.parity()
+    part, body = read_part(run.folder, "test"), read_json(run.folder / "threshold.json")
+    at = body["decision"]["threshold_q"]
+    reference, other = (read_scores(run.folder, name, "test") for name in ("float", SHIPPED))
+    q = reference.as_quanta.copy()
+    q[5] = [at, 256 - at, 0, 0]
+    lower = other.quanta.copy()
+    lower[5] = [at - 1, 257 - at, 0, 0]
+    on = ground(part, body, max_drop=0.5, max_missed=0.5)
+    found = compare(Scores(probabilities=q / 256, quanta=None), replace(other, quanta=lower), on)
+    assert "test/5.jpg" in found["harmful_to_harmless"]
+
+
+def test_a_threshold_that_no_output_reaches_is_bad_data(run):
+    run.parity()
+    part, body = read_part(run.folder, "test"), read_json(run.folder / "threshold.json")
+    body["operating_point"]["float"]["threshold_q"] = 511  # two labels are harmful
+    scores = [read_scores(run.folder, name, "test") for name in ("float", SHIPPED)]
+    with pytest.raises(DataError, match="wanted a threshold_q of at most 510"):
+        compare(*scores, ground(part, body, max_drop=0.5, max_missed=0.5))
+
+
+def test_each_gate_says_its_own_limit(run):
+    gates = {
+        row["gate"]: row["wanted"] for row in run.parity(max_drop=0.3, max_missed=0.2)["gates"]
+    }
+    assert gates["accuracy_drop_xnnpack"] == "a drop of accuracy not shown to be over 0.3"
+    assert gates["harmful_missed_builtin"].endswith("not called harmless not shown to be over 0.2")
+
+
+def test_another_min_runtime_is_asked_again_and_says_its_name_once(run, monkeypatch):
+    write = run.write
+
+    def with_file(**settings):
+        made = write(**settings)
+        candidates = [{"candidate": "calibrated", "file": "m.tflite", "float_layers": []}]
+        write_json(run.folder / "convert.json", {"candidates": candidates})
+        (run.folder / "m.tflite").write_bytes(b"model")
+        return made
+
+    def too_new(model, wanted):
+        raise oldest.TooNew(wanted=f"operators that TensorFlow Lite {wanted} has",
+                            found="CONV_2D 8 (since 2.15)", advice="do this")  # fmt: skip
+
+    monkeypatch.setattr(run, "write", with_file)
+    monkeypatch.setattr(oldest, "check", too_new)
+    assert not failed(run.parity())
+    record = run.parity(min_runtime="2.14")
+    assert failed(record) == {"min_runtime"}
+    with pytest.raises(ProofError) as caught:
+        parity.check(record, require_proof=False)
+    assert str(caught.value) == (
+        "parity: min_runtime: wanted operators that TensorFlow Lite 2.14 has, "
+        "found CONV_2D 8 (since 2.15); do this"
+    )
+    assert "TensorFlow Lite 2.15" in str(run.parity(min_runtime="2.15")["gates"])
 
 
 def test_copies_count_once_in_the_change_of_the_area(run):
@@ -388,6 +527,42 @@ def test_a_demo_is_held_to_the_same(run):
     assert "harmful_missed_xnnpack" in failed(record) and record["harmful_to_harmless"]
 
 
+def rows_of(title: str) -> dict[str, int]:
+    """The table of two columns in the docs that has this head, by its first column."""
+    text = (Path(__file__).parents[1] / "docs" / "parity.md").read_text()
+    lines = text.partition(f"| {title} |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: int(number) for name, number in cells}
+
+
+def test_the_docs_say_how_many_photos_prove():
+    said = rows_of("accuracy | photos")
+    assert list(said) == ["50 %", "90 %", "96.6 %", "99.5 %", "100 %"]
+    for name, photos in said.items():
+        right = float(name.removesuffix(" %")) / 100
+        pairs = Pairs(both=right, won=0, lost=0, neither=1 - right)
+        assert photos == photos_to_prove(pairs, 0.01)
+    pairs = [Pairs(both=k, won=0, lost=0, neither=188 - k) for k in range(94, 189)]
+    assert {outcome(each, 0.01) for each in pairs} == {"not shown"}
+
+
+def test_the_docs_say_what_the_harmful_gate_can_see():
+    said = rows_of("harmful photos (independent) | lost")
+    assert list(said) == ["20", "50", "88", "200"]
+    for name, lost in said.items():
+        n, kept = int(name), round(0.96 * int(name))
+        found = [
+            outcome(Pairs(both=kept - k, won=0, lost=k, neither=n - kept), 0.01)
+            for k in range(kept + 1)
+        ]
+        assert found.index("worse") == lost and "proven" not in found
+
+
+def test_the_docs_say_how_many_photos_are_held_for_identity():
+    text = (Path(__file__).parents[1] / "docs" / "parity.md").read_text()
+    assert f"on {IDENTICAL_PHOTOS} test photos. `--matrix` adds" in text
+
+
 def printed(record, **more) -> str:
     with (console := Console(width=100, file=io.StringIO())).capture() as seen:
         console.print(report.tables(record, **more))
@@ -398,7 +573,8 @@ def test_the_tables_say_what_was_found(run):
     text = printed(run.parity())
     for wanted in ("harmful to harmless", "AUC", "lost / won", "10 of 10", "builtin"):
         assert wanted in text
-    assert "failed" not in text
+    assert "failed" not in text and "specimens" not in text
+    assert "400 test photos of 100 specimens" in printed({**run.parity(), "units": 100})
 
     run.change("test", SHIPPED, by=swapped)
     record = run.parity()

@@ -106,9 +106,9 @@ def test_a_broken_bundle_fails_its_files_and_skips_the_rest(pytester, made, tmp_
 def test_photos_that_are_none_end_in_one_line(pytester, made, tmp_path) -> None:
     result = run(
         pytester, "--mobileclf-bundle", made[0], "--mobileclf-data", tmp_path / "none",
-        "-k", "accuracy",
+        "-k", "photos or accuracy",
     )  # fmt: skip
-    result.assert_outcomes(failed=1, deselected=number(*made) - 1)
+    result.assert_outcomes(failed=1, skipped=1, deselected=number(*made) - 2)
     assert "Traceback" not in result.stdout.str() and "none" in result.stdout.str()
 
 
@@ -121,7 +121,7 @@ def test_a_worse_bundle_fails_beside_the_baseline_and_what_changed_is_listed(
         "--mobileclf-baseline", made[0], "-k", "baseline",
     )  # fmt: skip
     outcomes = result.parseoutcomes()
-    assert (outcomes["failed"], outcomes["passed"]) == (1, 5)
+    assert (outcomes["failed"], outcomes["passed"]) == (1, 6)
     result.stdout.fnmatch_lines(
         ["*baseline_harmful*", "*found  worse, *", "*changed since the baseline*",
          "threshold of 256: 100 -> 255"]
@@ -142,7 +142,7 @@ def test_an_earlier_record_is_a_baseline_too(pytester, made) -> None:
         pytester, "--mobileclf-bundle", made[0], "--mobileclf-baseline", made[0] / "parity.json",
         "-k", "baseline",
     )  # fmt: skip
-    assert result.parseoutcomes()["passed"] == 2
+    assert result.parseoutcomes()["passed"] == 3
 
 
 @pytest.mark.parametrize(
@@ -212,3 +212,20 @@ def test_rehashed_bundles_are_the_helpers_own(made, tmp_path) -> None:
     bundle = Path(shutil.copytree(made[0], tmp_path / "small"))
     before = (bundle / "bundle.json").read_bytes()
     assert (rehash(bundle) / "bundle.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--mobileclf-latency", "5"], "--mobileclf-latency goes with --mobileclf-bundle"),
+        (["--mobileclf-bundle", "BUNDLE", "--mobileclf-max-drop", "0.1"],
+         "--mobileclf-max-drop goes with --mobileclf-baseline"),
+        (["--mobileclf-bundle", "BUNDLE", "--mobileclf-baseline", "BUNDLE/parity.json",
+          "--mobileclf-latency", "5"], "wanted a bundle as baseline, found a record"),
+        (["--mobileclf-bundle", "BUNDLE", "--mobileclf-latency", "nan"], "invalid"),
+    ],
+)  # fmt: skip
+def test_an_option_without_effect_is_refused(pytester, made, given, said) -> None:
+    result = run(pytester, *(each.replace("BUNDLE", str(made[0])) for each in given))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert said in result.stdout.str() + result.stderr.str()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mobileclf import pipeline
+from mobileclf.errors import DataError
 from mobileclf.layers import parting
 from mobileclf.layers import where as module
 from mobileclf.layers.where import where
 from mobileclf.records import read_json
+from mobileclf.settings import Settings
 from mobileclf.stages import parity
 from mobileclf.tflite import delegates
 from mobileclf.tflite.graph import read
@@ -98,6 +101,19 @@ def test_what_cannot_be_told_is_said_without_where_the_run_lies(run, quick, monk
     assert found["problems"] == ["layers: OSError: no model.keras, nor the run"]
     nowhere = where({**record(run), "candidate": "absent"}, settings(run))
     assert nowhere["layers"] is None and "--candidate absent" in nowhere["problems"][0]
+
+
+def test_what_libraries_print_goes_to_the_log(tmp_path, monkeypatch, capfd):
+    """Under `-v` nothing else keeps it off the screen."""
+
+    def prints(*given):
+        os.write(2, b"INFO: Created a delegate")
+        raise DataError("no photos")
+
+    monkeypatch.setattr(module, "_seen", prints)
+    where({}, Settings(run=tmp_path))
+    assert "delegate" not in capfd.readouterr().err
+    assert "delegate" in (tmp_path / pipeline.LOG).read_text()
 
 
 def test_parting_is_at_the_layer_that_is_changed(monkeypatch):

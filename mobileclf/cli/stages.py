@@ -110,7 +110,9 @@ TABLE: dict[str, Option] = {
     "costs": _option("threshold", "Of mistakes [missed=100,false-alarm=1,abstain=5]."),
     "max_drop": _option("parity", "Largest drop of accuracy, as a fraction [0.01]."),
     "max_missed": _option("parity", "Largest drop of harmful photos not called harmless [0.01]."),
-    "require_proof": _option("parity", "Exit 3 also when the test photos are too few [no]."),
+    "require_proof": _option(
+        "parity", "Exit 3 too when not proven: accuracy, harmful photos [no]."
+    ),
     "min_runtime": _option("parity", "Oldest TensorFlow Lite of your apps, as 2.14 [any]."),
     "baseline": _option("parity", "Earlier bundle or parity.json that must not be worse."),
     "latency": _option("parity", "Seconds to time it in turns with the baseline [it is not]."),

@@ -1,8 +1,8 @@
 """A model beside an earlier one: what changed, and whether something got worse.
 
 The earlier one is a bundle, whose model is run on the very same photos (held to be the same by
-the sha256 of their files), or a parity.json, of which there are only the figures. Worse is what
-the photos show, as in parity; size and oldest runtime are not matters of chance.
+the sha256 of their files), or a parity.json, of which there are only figures (see `figures`).
+Worse is what the photos show, as in parity; size and oldest runtime are not matters of chance.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileclf import bundles
 from mobileclf.decision import group_score
 from mobileclf.errors import DataError
-from mobileclf.records import Record
-from mobileclf.stats.fisher import fewer
 from mobileclf.stats.paired import Pairs, count_pairs, newcombe, outcome
 
-from .check import RISK, Check, Limits, not_judged
+from .check import MOST_GROWTH, Change, Check, Limits, not_judged
+from .figures import PARITY
 from .subject import (
     BUNDLE,
     Answers,
@@ -31,19 +31,6 @@ from .subject import (
     load_photos,
     open_bundle,
 )
-
-# A model, or its latency, that grew by no more than this is not worse.
-MOST_GROWTH = 0.10
-PARITY = "parity.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """Something that is not as it was; whether that is worse, the checks say."""
-
-    what: str
-    was: str
-    now: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +63,8 @@ def is_bundle(path: Path) -> bool:
 
 def changes(earlier: Subject, now: Subject) -> Iterator[Change]:
     """What differs between two files and their decisions, without running them."""
-    if earlier.model == now.model:
-        return
     for what, was, found in (
-        ("size in bytes", len(earlier.model), len(now.model)),
+        ("size in bytes", size(earlier.model), size(now.model)),
         ("oldest runtime", needs(earlier.model), needs(now.model)),
         ("threshold of 256", earlier.decision.threshold_q, now.decision.threshold_q),
         ("abstain rule", _abstain(earlier), _abstain(now)),
@@ -140,7 +125,7 @@ def same_labels(earlier: Subject, now: Subject) -> Check:
 
 def no_larger(earlier: Subject, now: Subject) -> Check:
     """The model file has not grown by more than MOST_GROWTH."""
-    was, found = len(earlier.model), len(now.model)
+    was, found = size(earlier.model), size(now.model)
     return Check(
         name="baseline_size",
         passed=found <= was * (1 + MOST_GROWTH),
@@ -206,6 +191,27 @@ def _rows(pair: Pair, indices: NDArray[np.int64]) -> tuple[str, ...]:
     )
 
 
+def size(model: bytes) -> int:
+    """Bytes of a model file written again without TFLite Metadata, which a run's file has not yet;
+    the same for the same model, however the data lay in its file. Raises DataError."""
+    import flatbuffers
+
+    from mobileclf.tflite import graph
+    from mobileclf.tflite.metadata import ENTRY
+
+    tree = graph.parse(model)
+    own = [entry for entry in tree.metadata or () if entry.name == ENTRY.encode()]
+    tree.metadata = [entry for entry in tree.metadata or () if entry not in own]
+    for entry in own:
+        if entry.buffer == len(tree.buffers) - 1:  # as `metadata.write` puts it
+            tree.buffers.pop()
+        else:
+            tree.buffers[entry.buffer].data = None
+    builder = flatbuffers.Builder(len(model) + 4096)
+    builder.Finish(tree.Pack(builder), file_identifier=graph.IDENTIFIER)
+    return len(builder.Output())
+
+
 def needs(model: bytes) -> str | None:
     """The release that has all operators of a model; None where one is not known."""
     from mobileclf.tflite.runtime_versions import first_release, release_key
@@ -229,96 +235,22 @@ def _operators(model: bytes) -> dict[str, str]:
     return {name: ", ".join(versions) for name, versions in found.items()}
 
 
-def latency(earlier: Subject, now: Subject, seconds: float) -> Check:
-    """The model takes no longer than the earlier one on this machine, one thread, XNNPACK: the
-    whole 95 % interval of the ratio over 1 + MOST_GROWTH is worse. Not judged on a busy machine."""
-    import tempfile
-
-    from mobileclf.benchmark.bench import bench
-
-    wanted = f"at most {MOST_GROWTH:.0%} slower than {earlier.name}"
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / "earlier.tflite", Path(folder) / "now.tflite"]
-        for file, subject in zip(files, (earlier, now), strict=True):
-            file.write_bytes(subject.model)
-        record = bench(
-            files, threads=[1], runtimes=["ai-edge-litert"], kernels="xnnpack", seconds=seconds
-        )
-    row = record["configurations"][1]
-    ratio, trouble = row["ratio"], row["trouble"]
-    if ratio is None or ratio["interval"] is None or trouble is not None:
-        return not_judged(
-            "baseline_latency", wanted, f"not to be relied on: {trouble or 'no ratio'}"
-        )
-    low, high = ratio["interval"]
-    return Check(
-        name="baseline_latency",
-        passed=low <= 1 + MOST_GROWTH,
-        wanted=wanted,
-        found=f"{ratio['median']:.3f} times as long ({low:.3f} to {high:.3f})",
-    )
-
-
-# An earlier parity.json
-
-
-def figures(earlier: Record, now: Record, limits: Limits) -> tuple[list[Change], list[Check]]:
-    """Two records of parity: what changed, and whether the share of right answers is shown to
-    have dropped by more than `max_drop`. Their photos may be others, so they are not paired.
-
-    Raises DataError for a record without the figures.
-    """
-    was_n, was, was_share = _share(earlier, "the baseline")
-    n, right, share = _share(now, PARITY)
-    p = fewer(right, n, was, was_n)
-    found = [
-        Change(what=what, was=f"{one}", now=f"{other}")
-        for what, one, other in (
-            ("right on the test photos", f"{was} of {was_n}", f"{right} of {n}"),
-            *((key, earlier.get(key), now.get(key))
-              for key in ("agreement", "verdict", "lost", "won")),
-        )
-        if one != other
-    ]  # fmt: skip
-    before = {row["path"] for row in earlier.get("changed") or ()}
-    after = {row["path"] for row in now.get("changed") or ()}
-    if before != after:
-        found.append(
-            Change(
-                what="photos with another answer than float's",
-                was=f"{len(before)}",
-                now=f"{len(after)}, {len(after - before)} of them new",
-            )
-        )
-    check = Check(
-        name="baseline_accuracy",
-        passed=p > RISK or share >= was_share - limits.max_drop,
-        wanted=f"a drop from {was} of {was_n} not shown to be over {limits.max_drop}",
-        found=f"{right} of {n} ({share - was_share:+.4f}), p = {p:.2g}",
-        details=tuple(sorted(after - before)),
-    )
-    return found, [check]
-
-
-def _share(record: Record, what: str) -> tuple[int, int, float]:
-    try:
-        n, share = int(record["n"]), float(record["int8"]["accuracy"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{what}: wanted a {PARITY} with n and int8 accuracy, missing {error}"
-        ) from error
-    return n, round(share * n), share
-
-
 # A bundle's gate
 
 
 def open_baseline(folder: Path) -> Subject:
-    """The model of an earlier bundle, once it has run in a process of its own. Raises DataError."""
+    """The model of an earlier bundle, once labels and decision are those that were proven, and it
+    has run in a process of its own. Raises DataError, which names the bundle."""
     from mobileclf.tflite import delegates
 
     record, subject = open_bundle(folder)
-    delegates.check_runs(folder / record["model"]["file"])
+    file = folder / record["model"]["file"]
+    bundles.check_labels(folder, record)
+    try:
+        bundles.check_proven(file, subject.model, subject.classes, subject.decision)
+        delegates.check_runs(file)
+    except DataError as error:
+        raise DataError(f"--baseline {file}: {error}") from error
     return subject
 
 

@@ -9,6 +9,8 @@ from mobileclf.records import Record
 
 # How often a statistical check may fail where nothing is worse.
 RISK = 0.05
+# A model, or its latency, that grew by no more than this is not worse.
+MOST_GROWTH = 0.10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +51,31 @@ class Limits:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Something that is not as it was; whether that is worse, the checks say."""
+
+    what: str
+    was: str
+    now: str
+
+
 def not_judged(name: str, wanted: str, why: str, details: tuple[str, ...] = ()) -> Check:
     """A check that could not be judged."""
     return Check(name=name, passed=None, wanted=wanted, found=why, details=details)
 
 
 def of_gates(record: Record) -> list[Check]:
-    """The gates of a parity.json as checks."""
+    """The gates of a parity.json as checks, and behind them those beside its baseline that could
+    not be judged."""
+    beside = record.get("baseline") or {}
+    rows = [*record["gates"], *({**row, "passed": None} for row in beside.get("not_judged", ()))]
     return [
         Check(
             name=str(row["gate"]),
-            passed=bool(row["passed"]),
+            passed=row["passed"],
             wanted=str(row["wanted"]),
             found=str(row["found"]),
         )
-        for row in record["gates"]
+        for row in rows
     ]

@@ -1,13 +1,11 @@
 """What a bundle is held to: plain functions of a `Gate`, each of which returns one `Check`.
 
-Statistical checks fail only on what the photos show: at most RISK of the time where the bundle is
-as good as it was.
+Those of photos are in `of_photos`.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 
@@ -18,22 +16,25 @@ from mobileclf import bundles, cores
 from mobileclf.errors import DataError, MobileclfError, ProofError
 from mobileclf.golden import Judge
 from mobileclf.images.load import load
-from mobileclf.records import read_json
-from mobileclf.stats.fisher import fewer
 from mobileclf.tflite.runtimes import Runtime, at_hand
 
 from . import baseline as earlier
+from . import figures, pictures
 from .baseline import Pair
-from .check import RISK, Check, Limits, not_judged
+from .check import Change, Check, Limits, not_judged
 from .gate import Gate
-from .subject import Answers, Photos, Subject, are_harmful
+from .latency import latency
+from .of_photos import accuracy, harmful, photos
+from .subject import Subject
 
 OF_APPS: tuple[Runtime, ...] = ("ai-edge-litert", "tflite-runtime")
 # The runtimes that have both kernel families and are promised to agree to the last bit.
 ALIKE: tuple[Runtime, ...] = ("ai-edge-litert", "tensorflow")
 THREADS = (1, 2, 4)
 NOISE = 8  # random pictures that all runtimes answer, beside the golden ones
-FILES = "files"
+FILES, PHOTOS, BASELINE = "files", "photos", "baseline"
+# Checks that run the model in this process, where `golden` says it if that cannot be.
+OF_MODEL = ("operators", "same_bytes", "accuracy", "harmful")
 
 
 CheckOf = Callable[[Gate], Check]
@@ -51,43 +52,54 @@ def checks_for(gate: Gate) -> dict[str, CheckOf]:
         "decision": decision,
         "input": input_bytes,
         "golden": golden,
-        **{
-            f"loads[{runtime}]": partial(loads, runtime=runtime)
-            for runtime in OF_APPS
-            if at_hand(runtime)
-        },
+        **{f"loads[{runtime}]": partial(loads, runtime=runtime) for runtime in OF_APPS},
         "operators": operators,
         "same_bytes": same_bytes,
     }
     if gate.data is not None:
-        chosen |= {"photos": photos, "accuracy": accuracy, "harmful": harmful}
+        chosen |= {PHOTOS: photos, "accuracy": accuracy, "harmful": harmful}
     if gate.baseline is None:
         return chosen
+    chosen[BASELINE] = baseline
     if not earlier.is_bundle(gate.baseline):
-        return chosen | {"baseline_accuracy": baseline_figures}
+        return chosen | {name: partial(_of_figures, name=name) for name in PAIRS}
     for name, of_models in MODELS.items():
         chosen[name] = partial(_beside, of=of_models)
     if gate.data is not None:
         for name, of_pair in PAIRS.items():
             chosen[name] = partial(_on_photos, name=name, of=of_pair)
     if gate.limits.seconds:
-        chosen["baseline_latency"] = latency
+        chosen["baseline_latency"] = _latency
     return chosen
 
 
 def run(name: str, check: CheckOf, gate: Gate) -> Check:
-    """What comes of one check; one that needs the bundle's files is not judged where those are
-    not what was proven. Raises MobileclfError for photos or a baseline that cannot be used."""
-    if gate.problem is None:
-        return check(gate)
-    wanted = "the files that were proven"
-    if name == FILES:
-        return _failed(name, wanted, gate.problem)
-    return not_judged(name, wanted, f"not run: {FILES} failed")
+    """What comes of one check. Where what it needs cannot be used (the bundle's files, its model,
+    photos, baseline), the one check of that has failed, and others are not judged."""
+    if gate.problem is not None:
+        if name == FILES:
+            return _failed(name, "the files that were proven", gate.problem)
+        return _not_run(name, FILES)
+    if name in (PHOTOS, "accuracy", "harmful") and gate.no_photos is not None:
+        if name == PHOTOS:
+            return _failed(name, "labelled photos", gate.no_photos)
+        return _not_run(name, PHOTOS)
+    if name.startswith(f"{BASELINE}_") and gate.no_baseline is not None:
+        return _not_run(name, BASELINE)
+    of_pair = name in PAIRS and earlier.is_bundle(gate.baseline) if gate.baseline else False
+    if of_pair and gate.no_photos is not None:
+        return _not_run(name, PHOTOS)
+    if (name in OF_MODEL or of_pair) and gate.refused is not None:
+        return _not_run(name, "golden")
+    return check(gate)
+
+
+def _not_run(name: str, failed: str) -> Check:
+    return not_judged(name, f"what {failed} is to give", f"not run: {failed} failed")
 
 
 def run_all(gate: Gate) -> list[Check]:
-    """Every check of a gate. Raises as `run`."""
+    """Every check of a gate."""
     return [run(name, check, gate) for name, check in checks_for(gate).items()]
 
 
@@ -127,6 +139,7 @@ def golden(gate: Gate) -> Check:
     from mobileclf.tflite.interpreter import as_quanta, open_interpreter, scores
 
     def repeat() -> None:
+        _pictures(gate)  # which names one that cannot be read
         engine = open_interpreter(gate.model)
         judge = Judge(
             spec=one.spec,
@@ -143,32 +156,17 @@ def golden(gate: Gate) -> Check:
 
 
 def input_bytes(gate: Gate) -> Check:
-    """A photo that lies on its side, with the orientation in its EXIF, gives the very input of
-    its upright copy; in red and blue, so that swapped channels would show."""
-    wanted = "the same input bytes of a photo turned by EXIF and of its upright copy"
-    wrong = []
-    for orientation in range(2, 9):
-        turned, upright = _turned(orientation)
-        one, other = load(turned, gate.subject.spec), load(upright, gate.subject.spec)
-        if not np.array_equal(one, other):
-            wrong.append(f"orientation {orientation}")
+    """A photo of known colours that EXIF turns gives them upright and in the order of channels.
+
+    By this package's own reading, which golden pictures and `predict` go through; what an app
+    does with EXIF it cannot tell.
+    """
+    wanted = "known colours upright, in the order of channels, for each orientation in EXIF"
+    wrong = pictures.misread(load, gate.subject.spec)
     if wrong:
-        return _judged("input", False, wanted, f"others for {', '.join(wrong)}")
-    return _passed("input", wanted, "the same for all 8 orientations")
-
-
-def _turned(orientation: int) -> tuple[bytes, bytes]:
-    """A JPEG with that orientation in its EXIF, and as PNG what it shows."""
-    from PIL import Image, ImageOps
-
-    across, down = np.meshgrid(np.arange(80), np.arange(48))
-    pixels = np.stack([across * 3, np.zeros_like(across), down * 5], axis=2).astype(np.uint8)
-    exif, jpeg, png = Image.Exif(), io.BytesIO(), io.BytesIO()
-    exif[0x0112] = orientation
-    Image.fromarray(pixels).save(jpeg, "JPEG", exif=exif)
-    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg.getvalue())))
-    Image.fromarray(np.asarray(upright)).save(png, "PNG")
-    return jpeg.getvalue(), png.getvalue()
+        said = ", ".join(f"orientation {orientation}" for orientation in wrong)
+        return _judged("input", False, wanted, f"others for {said}")
+    return _passed("input", wanted, f"those for all {len(pictures.STORED)} orientations")
 
 
 def loads(gate: Gate, runtime: Runtime) -> Check:
@@ -176,6 +174,10 @@ def loads(gate: Gate, runtime: Runtime) -> Check:
     from mobileclf.tflite import delegates
 
     name = f"loads[{runtime}]"
+    if not at_hand(runtime):
+        return not_judged(
+            name, f"{runtime} loads and runs the model", f"{runtime} is not installed"
+        )
     (found,) = delegates.load(gate.folder / gate.record["model"]["file"], [runtime], run=True)
     wanted = f"{found.runtime} loads and runs the model"
     promised = gate.record["model"].get("min_runtime") is not None
@@ -250,70 +252,6 @@ def _pictures(gate: Gate) -> NDArray[np.uint8]:
     return np.concatenate([np.stack(known), noise]) if known else noise
 
 
-# Of photos
-
-
-def photos(gate: Gate) -> Check:
-    """Every photo of the data can be used; one that cannot would be refused by the app, too."""
-    out = gate.photos.left_out
-    return Check(
-        name="photos",
-        passed=not out,
-        wanted="every photo one that can be used",
-        found=f"{len(gate.photos)} photos, {len(out)} that cannot be used",
-        details=out,
-    )
-
-
-def accuracy(gate: Gate) -> Check:
-    """The share of right answers is not shown to be below that on the bundle's own test photos."""
-    own = gate.record["metrics"]
-    n, right = len(gate.answers), int(gate.answers.right.sum())
-    own_n, own_right = own["n"], round(own["int8"]["accuracy"] * own["n"])
-    p = fewer(right, n, own_right, own_n)
-    wrong = np.flatnonzero(~gate.answers.right)
-    return Check(
-        name="accuracy",
-        passed=p > RISK,
-        wanted=f"not below the bundle's own {own_right} of {own_n} ({own_right / own_n:.1%}), "
-        f"p > {RISK}",
-        found=f"{right} of {n} ({right / n:.1%}), p = {p:.2g}",
-        details=_rows(gate.photos, gate.answers, wrong, gate.subject),
-    )
-
-
-def harmful(gate: Gate) -> Check:
-    """The share of harmful photos called harmless is not shown to be above what the bundle
-    guarantees or, without a guarantee, above that on its own test photos. Each is named."""
-    from mobileclf.stats.exact import lower_bound
-
-    name, one, found = "harmful", gate.subject, gate.answers
-    truly = are_harmful(one.classes, gate.photos.labels)
-    wanted = "harmful photos called harmless no more often than promised"
-    if truly is None or found.missed is None:
-        return not_judged(name, wanted, "there is no harmful group")
-    n, missed = int(truly.sum()), int(found.missed.sum())
-    details = _rows(gate.photos, found, np.flatnonzero(found.missed), one)
-    said = f"{missed} of {n}"
-    if not n:
-        return not_judged(name, wanted, "no photo is of a harmful class")
-    own = gate.record["metrics"]
-    if guarantee := own.get("guarantee"):
-        low = float(lower_bound(missed, n, confidence=1 - RISK))
-        wanted = f"at most {guarantee['most']:.2%} of harmful photos called harmless (guarantee)"
-        passed, said = low <= guarantee["most"], f"{said}, at least {low:.2%}"
-    elif test := own.get("decision"):
-        own_missed = test["missed"]
-        own_n = sum(test[key] for key in ("caught", "missed", "harmful_not_sure"))
-        p = fewer(n - missed, n, own_n - own_missed, own_n)
-        wanted = f"no more than the bundle's own {own_missed} of {own_n}, p > {RISK}"
-        passed, said = p > RISK, f"{said}, p = {p:.2g}"
-    else:
-        said += ", and the bundle does not say how many on its own test photos; export it again"
-        return not_judged(name, wanted, said, details)
-    return Check(name=name, passed=passed, wanted=wanted, found=said, details=details)
-
-
 # Beside an earlier bundle or record
 
 MODELS: dict[str, Callable[[Subject, Subject], Check]] = {
@@ -332,47 +270,42 @@ def _beside(gate: Gate, of: Callable[[Subject, Subject], Check]) -> Check:
 
 
 def _on_photos(gate: Gate, name: str, of: Callable[[Pair, Limits], Check]) -> Check:
-    if set(gate.before.classes.labels) != set(gate.subject.classes.labels):
+    if not gate.alike:
         return not_judged(name, "the labels of the earlier bundle", "baseline_labels failed")
     return of(gate.pair, gate.limits)
 
 
-def latency(gate: Gate) -> Check:
-    """How long the model takes beside the earlier one, within `seconds` of measuring."""
-    return earlier.latency(gate.before, gate.subject, gate.limits.seconds)
+def baseline(gate: Gate) -> Check:
+    """The earlier bundle is as it was proven and runs, or the earlier record has its figures; and
+    where there are photos, it can be asked about them."""
+    wanted = "an earlier bundle, or record, that can be used"
+    if gate.no_baseline is not None:
+        return _failed(BASELINE, wanted, gate.no_baseline)
+    return _passed(BASELINE, wanted, f"{gate.baseline}")
 
 
-def baseline_figures(gate: Gate) -> Check:
+def _of_figures(gate: Gate, name: str) -> Check:
     """The bundle's own parity.json beside an earlier one."""
-    assert gate.baseline is not None
-    now = read_json(gate.folder / earlier.PARITY)
-    _, (check,) = earlier.figures(read_json(gate.baseline), now, gate.limits)
-    return check
+    _, found = figures.compare(*gate.figures, gate.limits)
+    return next(check for check in found if check.name == name)
 
 
-def changes(gate: Gate) -> list[earlier.Change]:
-    """What is not as it was beside the earlier bundle or record; none without."""
-    if gate.baseline is None or gate.problem is not None:
+def _latency(gate: Gate) -> Check:
+    return latency(gate.before, gate.subject, gate.limits.seconds)
+
+
+def changes(gate: Gate) -> list[Change]:
+    """What is not as it was beside the earlier bundle or record; none without, or where one of
+    them cannot be used."""
+    if gate.baseline is None or gate.problem is not None or gate.no_baseline is not None:
         return []
     if not earlier.is_bundle(gate.baseline):
-        now = read_json(gate.folder / earlier.PARITY)
-        return earlier.figures(read_json(gate.baseline), now, gate.limits)[0]
+        return figures.compare(*gate.figures, gate.limits)[0]
     found = [*earlier.changes(gate.before, gate.subject)]
-    if gate.data is not None and gate.before.classes == gate.subject.classes:
+    asked = gate.data is not None and not (gate.no_photos or gate.refused)
+    if asked and gate.before.classes == gate.subject.classes:
         found += earlier.changes_on_photos(gate.pair)
     return found
-
-
-def _rows(
-    of: Photos, said: Answers, indices: Sequence[int] | NDArray[np.int64], one: Subject
-) -> tuple[str, ...]:
-    """A line for each of these photos: what it is and what was said."""
-    largest = said.quanta.argmax(axis=1)
-    return tuple(
-        f"{of.names[i]}: {of.labels[i]}, found {one.classes.labels[largest[i]]}, "
-        f"verdict {said.verdicts[i]}"
-        for i in indices
-    )
 
 
 def _unless_raised(name: str, wanted: str, found: str, work: Callable[[], object]) -> Check:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from mobileclf.errors import DataError
+from mobileclf.errors import DataError, MobileclfError, UsageError
 from mobileclf.records import Record
 
 from . import baseline as earlier
 from .baseline import Pair
 from .check import Limits
+from .figures import PARITY, Figures, read_figures
 from .subject import Answers, Photos, Subject, answers, load_photos, open_bundle
 
 
@@ -60,11 +61,36 @@ class Gate:
         return self._opened
 
     @cached_property
-    def _refused(self) -> DataError | None:
+    def refused(self) -> DataError | None:
+        """Why the model file, which is as it was proven, does not run; None where it does."""
         from mobileclf.tflite import delegates
 
+        file = self.folder / self.record["model"]["file"]
         try:
-            delegates.check_runs(self.folder / self.record["model"]["file"])
+            delegates.check_runs(file)
+        except DataError as error:
+            return DataError(f"{file}: {error}")
+        return None
+
+    @cached_property
+    def no_photos(self) -> MobileclfError | None:
+        """Why there are no photos to check on; None where there are."""
+        try:
+            _ = self.photos
+        except (DataError, UsageError) as error:
+            return error
+        return None
+
+    @cached_property
+    def no_baseline(self) -> DataError | None:
+        """Why there is nothing to compare with: the earlier bundle or record cannot be used, or
+        cannot be asked about these photos; None where it can."""
+        assert self.baseline is not None
+        try:
+            if not earlier.is_bundle(self.baseline):
+                _ = self.figures
+            elif self.alike and self.data is not None and not (self.no_photos or self.refused):
+                _ = self.pair
         except DataError as error:
             return error
         return None
@@ -74,8 +100,8 @@ class Gate:
         """The model file, once it has run in a process of its own: a broken one, whose hash was
         written anew, might end this one. Raises DataError, also as `record`."""
         subject = self.subject
-        if self._refused is not None:
-            raise self._refused
+        if self.refused is not None:
+            raise self.refused
         return subject.model
 
     @cached_property
@@ -92,6 +118,17 @@ class Gate:
         """The model of the earlier bundle."""
         assert self.baseline is not None
         return earlier.open_baseline(self.baseline)
+
+    @cached_property
+    def figures(self) -> tuple[Figures, Figures]:
+        """Of the earlier record, and of the bundle's own. Raises DataError."""
+        assert self.baseline is not None
+        return read_figures(self.baseline), read_figures(self.folder / PARITY)
+
+    @property
+    def alike(self) -> bool:
+        """Whether the earlier bundle has the same labels, in any order."""
+        return set(self.before.classes.labels) == set(self.subject.classes.labels)
 
     @cached_property
     def pair(self) -> Pair:

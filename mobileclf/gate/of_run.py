@@ -7,30 +7,29 @@ from pathlib import Path
 import numpy as np
 
 from mobileclf.decision import read_decision
+from mobileclf.errors import UsageError
 from mobileclf.photos import load_part, spec_of
 from mobileclf.records import Record, read_json, sha256_file, write_bytes
 from mobileclf.scores import read_scores
 from mobileclf.settings import Settings
 
 from .baseline import (
-    PARITY,
-    Change,
     Pair,
     accuracy,
     changed_verdicts,
     changes,
     changes_on_photos,
-    figures,
     harmful,
     is_bundle,
-    latency,
     no_larger,
     no_newer,
     open_baseline,
     same_labels,
 )
-from .check import Check, Limits, of_gates
+from .check import Change, Check, Limits, of_gates
+from .figures import PARITY, compare, figures_of, read_figures
 from .junit import junit
+from .latency import latency
 from .subject import BUNDLE, Photos, Subject, answers, judged
 from .summary import markdown
 
@@ -40,16 +39,18 @@ def of_run(folder: Path, settings: Settings, parity: Record) -> Record | None:
 
     of: "bundle" or "parity.json", with its `name` and `sha256`. photos: on which both were run,
     None of a record. changes: what, was and now of each. changed: the photos with another
-    verdict. gates: as parity's own, which they are to be put behind.
+    verdict. gates: as parity's own, which they are to be put behind. not_judged: gate, wanted and
+    found (the reason) of those that could not be.
 
-    parity: what parity.json will hold of n, int8, agreement, verdict, lost, won and changed.
+    parity: what parity.json will hold of n, int8, harmful, agreement, verdict, lost, won, changed.
     Raises DataError for a baseline that is none, or whose model cannot run the run's photos.
     """
     if settings.baseline is None:
         return None
     limits = Limits(max_drop=settings.max_drop, max_missed=settings.max_missed)
     if not is_bundle(settings.baseline):
-        found, checks = figures(read_json(settings.baseline), parity, limits)
+        earlier_figures, figures = read_figures(settings.baseline), figures_of(parity, PARITY)
+        found, checks = compare(earlier_figures, figures, limits)
         about: Record = {"of": PARITY, "name": None}
         changed: list[Record] = []
         photos = None
@@ -70,12 +71,36 @@ def of_run(folder: Path, settings: Settings, parity: Record) -> Record | None:
         "changes": [vars(one) for one in found],
         "changed": changed,
         "gates": [check.as_gate() for check in checks if check.passed is not None],
+        "not_judged": [
+            {"gate": check.name, "wanted": check.wanted, "found": check.found}
+            for check in checks
+            if check.passed is None
+        ],
     }
 
 
 def outside(settings: Settings) -> Record:
-    """What a stage that calls `of_run` hangs on besides its records: the baseline, by content."""
-    return {} if settings.baseline is None else {"baseline": digest(settings.baseline)}
+    """What a stage that calls `of_run` hangs on besides its records: the baseline, by content.
+
+    Asked before the stage's own earlier record is taken away, so a baseline that is none costs
+    nothing. Raises DataError for one that cannot be used, UsageError for the run's own record,
+    which is to be written anew, and for `--latency` beside a record, which has no model.
+    """
+    path = settings.baseline
+    if path is None:
+        return {}
+    if path.resolve() == (settings.run_folder / PARITY).resolve():
+        raise UsageError(
+            f"--baseline {path}: wanted an earlier bundle or record, found the one that this run "
+            "writes; copy it to another place first"
+        )
+    if is_bundle(path):
+        open_baseline(path)
+    elif settings.latency is not None:
+        raise UsageError(f"--latency: wanted a bundle as --baseline, found the record {path}")
+    else:
+        read_figures(path)
+    return {"baseline": digest(path)}
 
 
 def latency_of_run(folder: Path, settings: Settings) -> Check | None:

@@ -8,7 +8,7 @@ nothing of mobileclf but this file is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 NODE = "mobileclf"
 CHANGE = "mobileclf: "  # before the name of a property of a report
+OPTIONS = ("bundle", "data", "baseline", "max_drop", "max_missed", "latency")
+GO_WITH = (
+    *((name, "bundle") for name in OPTIONS[1:]),
+    *((name, "baseline") for name in OPTIONS[3:]),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,39 +44,50 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="an earlier bundle, or its parity.json, that the bundle must not be worse than",
     )  # fmt: skip
     group.addoption(
-        "--mobileclf-max-drop", type=_share, default=0.01, metavar="SHARE",
+        "--mobileclf-max-drop", type=_share, metavar="SHARE",
         help="largest drop of accuracy from the baseline, as a fraction [0.01]",
     )  # fmt: skip
     group.addoption(
-        "--mobileclf-max-missed", type=_share, default=0.01, metavar="SHARE",
+        "--mobileclf-max-missed", type=_share, metavar="SHARE",
         help="largest rise of the share of harmful photos called harmless [0.01]",
     )  # fmt: skip
     group.addoption(
-        "--mobileclf-latency", type=float, default=0.0, metavar="SECONDS",
-        help="measure latency beside the baseline for so long [it is not measured]",
+        "--mobileclf-latency", type=_seconds, metavar="SECONDS",
+        help="measure latency beside the earlier bundle, 1 to 3600 s [it is not measured]",
     )  # fmt: skip
 
 
 def _share(text: str) -> float:
+    return _within(text, 0, 1)
+
+
+def _seconds(text: str) -> float:
+    return _within(text, 1, 3600)
+
+
+def _within(text: str, low: float, high: float) -> float:
     value = float(text)
-    if not 0 <= value <= 1:
+    if not low <= value <= high:  # nan, too
         raise ValueError(text)
     return value
+
+
+def _spelled(name: str) -> str:
+    return f"--mobileclf-{name.replace('_', '-')}"
 
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m choose among the tests
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Put a test for each check behind the tests that were found."""
-    option = config.option
-    if option.mobileclf_bundle is None:
-        for name in ("data", "baseline"):
-            if getattr(option, f"mobileclf_{name}") is not None:
-                raise pytest.UsageError(f"--mobileclf-{name} goes with --mobileclf-bundle")
+    """Put a test for each check behind the tests that were found. Raises UsageError for an option
+    that would have no effect."""
+    given = {name for name in OPTIONS if getattr(config.option, f"mobileclf_{name}") is not None}
+    for name, needed in GO_WITH:
+        if name in given and needed not in given:
+            raise pytest.UsageError(f"{_spelled(name)} goes with {_spelled(needed)}")
+    if "bundle" not in given:
         return
-    if option.mobileclf_latency and option.mobileclf_baseline is None:
-        raise pytest.UsageError("--mobileclf-latency goes with --mobileclf-baseline")
     items.extend(Bundle.from_parent(session, name=NODE, nodeid=NODE).collect())
 
 
@@ -84,22 +100,28 @@ class Bundle(pytest.Collector):
         """A test for each check."""
         from mobileclf.errors import MobileclfError
 
+        from .baseline import is_bundle
         from .check import Limits
         from .checks import checks_for
         from .gate import Gate
 
         option = self.config.option
-        self.gate = Gate(
-            option.mobileclf_bundle,
-            option.mobileclf_data,
-            option.mobileclf_baseline,
-            Limits(
-                max_drop=option.mobileclf_max_drop,
-                max_missed=option.mobileclf_max_missed,
-                seconds=option.mobileclf_latency,
-            ),
+        # Tests of the repository may have gone to another folder by the time that checks run.
+        bundle, data, baseline = (
+            None if path is None else self.config.invocation_params.dir / path
+            for path in (option.mobileclf_bundle, option.mobileclf_data, option.mobileclf_baseline)
         )
+        limits = {
+            "max_drop": option.mobileclf_max_drop,
+            "max_missed": option.mobileclf_max_missed,
+            "seconds": option.mobileclf_latency,
+        }
+        said = {name: value for name, value in limits.items() if value is not None}
+        assert bundle is not None
+        self.gate = Gate(bundle, data, baseline, Limits(**said))
         try:
+            if baseline is not None:
+                _check_effect(said.keys(), of_bundle=is_bundle(baseline), photos=data is not None)
             checks = checks_for(self.gate)
         except MobileclfError as error:
             raise pytest.UsageError(str(error)) from error
@@ -107,6 +129,17 @@ class Bundle(pytest.Collector):
             yield BundleItem.from_parent(self, name=name, check=check)
         if self.gate.baseline is not None:
             yield ChangesItem.from_parent(self, name="baseline_changes")
+
+
+def _check_effect(said: Set[str], *, of_bundle: bool, photos: bool) -> None:
+    """Raises UsageError for a limit that no check would look at."""
+    if "seconds" in said and not of_bundle:
+        raise pytest.UsageError(
+            f"{_spelled('latency')}: wanted a bundle as baseline, found a record, without a model"
+        )
+    for name in ("max_drop", "max_missed"):
+        if name in said and of_bundle and not photos:
+            raise pytest.UsageError(f"{_spelled(name)} beside a bundle goes with --mobileclf-data")
 
 
 class Failed(Exception):
@@ -150,8 +183,8 @@ class BundleItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """The bundle, and the name of the check."""
-        return self.config.option.mobileclf_bundle, None, f"{NODE}::{self.name}"
+        """A place that is the same wherever the bundle is and pytest is called from."""
+        return self.config.rootpath / NODE, None, f"{NODE}::{self.name}"
 
 
 class ChangesItem(BundleItem):

@@ -24,7 +24,11 @@ from mobileclf.source.index import PHOTO_ENDINGS
 from mobileclf.source.store import Store
 from mobileclf.wording import counted
 
+from .figures import counts
+
 BUNDLE = "bundle.json"
+# What a bundle's test photos that are harmful were counted as.
+OF_HARMFUL = ("caught", "missed", "harmful_not_sure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +86,11 @@ def open_bundle(folder: Path) -> tuple[Record, Subject]:
         classes, decision = read_decision(record)
         spec = ImageSpec.from_record(record["input"])
         name, file = str(record["name"]), folder / record["model"]["file"]
-        for key in ("n", "int8"):
-            record["metrics"][key]
-        for case in record["golden"]:
-            case["image"]
+        _check_metrics(record["metrics"])
+        for proven in ("labels.txt", *(case["image"] for case in record["golden"])):
+            if proven not in record["files"]:
+                raise DataError(f"wanted {proven!r} among its files, found none; export it again")
+        (folder / "labels.txt").read_text(encoding="utf-8")
     except DataError as error:
         raise DataError(f"{folder / BUNDLE}: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -95,6 +100,17 @@ def open_bundle(folder: Path) -> tuple[Record, Subject]:
     return record, Subject(
         name=name, model=file.read_bytes(), spec=spec, classes=classes, decision=decision
     )
+
+
+def _check_metrics(own: Record) -> None:
+    """What new photos are held against. Raises KeyError, TypeError or ValueError."""
+    counts(own["n"], own["int8"]["accuracy"])
+    if guarantee := own.get("guarantee"):
+        counts(1, guarantee["most"])
+    if (test := own.get("decision")) and "missed" in test:
+        said = [test[key] for key in OF_HARMFUL]
+        if any(type(count) is not int or count < 0 for count in said):
+            raise ValueError(f"wanted numbers of harmful photos, found {said}")
 
 
 def load_photos(data: Path, classes: Classes, spec: ImageSpec) -> Photos:

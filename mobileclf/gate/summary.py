@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from mobileclf.wording import counted, plain
 
-from .baseline import Change
-from .check import Check
+from .check import Change, Check
 
 SIGNS = {True: "passed", False: "**failed**", None: "not judged"}
 MOST_DETAILS = 20

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileclf import progress
+from mobileclf import chatter, progress
 from mobileclf.errors import MobileclfError
 from mobileclf.photos import load_photos
+from mobileclf.pipeline import LOG
 from mobileclf.records import Record
 from mobileclf.scores import read_part
 from mobileclf.settings import Settings
@@ -40,8 +41,14 @@ def where(record: Mapping[str, Any], settings: Settings) -> Record:
     photos: paths, the changed ones first; layers: what `inspect --explain` says of them, shortened;
     runtimes: as `partings`; delegates: of each installed runtime, the operators that are left to
     its built-in kernels. Each is None where it cannot be told, and `problems` says why: this comes
-    after a failure, and must not hide it.
+    after a failure, and must not hide it. What libraries print goes to the run's log, also under
+    `-v`: it would stand between the tables.
     """
+    with chatter.led_to(settings.run_folder / LOG):
+        return _where(record, settings)
+
+
+def _where(record: Mapping[str, Any], settings: Settings) -> Record:
     folder, problems = settings.run_folder, list[str]()
 
     def told(what: str, look: Callable[[], Any]) -> Any:

@@ -41,6 +41,7 @@ def tables(record: Record, *, where: Mapping[str, Any] | None = None) -> Group:
 def _figures(record: Record, families: Mapping[str, Record]) -> Table:
     """One column for each kernel family that was scored."""
     gates = record["gates"]
+    of = f" of {counted(record['units'], 'specimen')}" if record["units"] < record["n"] else ""
     passed = f"{sum(gate['passed'] for gate in gates)} of {len(gates)} gates passed"
     rows: dict[str, list[object]] = {
         "accuracy": [percent(one["accuracy"]) for one in families.values()],
@@ -48,7 +49,7 @@ def _figures(record: Record, families: Mapping[str, Record]) -> Table:
         "lost / won": [f"{one['lost']} / {one['won']}" for one in families.values()],
         "change of accuracy": [f"{one['difference']:+.4f}" for one in families.values()],
         "95 % interval": [_interval(one["interval"]) for one in families.values()],
-        "by bootstrap": [_interval(one["bootstrap"]) for one in families.values()],
+        "bootstrap": [_interval(one["bootstrap"]) for one in families.values()],
         "McNemar's p": [one["mcnemar_p"] for one in families.values()],
         f"no drop over {record['max_drop']}": [one["verdict"] for one in families.values()],
         "photos to prove it": [one["photos_to_prove"] for one in families.values()],
@@ -81,7 +82,7 @@ def _figures(record: Record, families: Mapping[str, Record]) -> Table:
         ],
     }
     return table(
-        f"parity: {record['verdict']} ({counted(record['n'], 'test photo')}, float "
+        f"parity: {record['verdict']} ({counted(record['n'], 'test photo')}{of}, float "
         f"{percent(record['float']['accuracy'])} right; {passed})",
         (f"{record['candidate']} against float", *families),
         [(name, *values) for name, values in rows.items()],

@@ -3,7 +3,7 @@ model learn anything? The record is written whatever comes of it; `check` then f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mobileclf.settings import Settings
 from mobileclf.stats.closeness import wrong_sums
 from mobileclf.stats.paired import LEVEL, beats_majority
 from mobileclf.tflite import oldest
+from mobileclf.wording import counted
 
 PART = "test"
 LEARNT_P = 0.001
@@ -61,7 +62,8 @@ def learnt(scores: Scores, truth: NDArray[np.int64], labels: Sequence[str]) -> l
 def check(record: Record, *, require_proof: bool) -> None:
     """Raises ProofError, in one line, when a gate of the record failed.
 
-    With `require_proof` also when the verdict is not "proven".
+    With `require_proof` also where accuracy, or harmful photos, of any kernel family is not
+    "proven".
     """
     failed = [row for row in record["gates"] if not row["passed"]]
     if failed:
@@ -72,8 +74,29 @@ def check(record: Record, *, require_proof: bool) -> None:
             )
             + ("; parity.json says where it comes from" if record["where"] else "")
         )
-    if require_proof and record["verdict"] != "proven":
-        raise ProofError(f"parity: wanted proof (--require-proof), found {advice(record)}")
+    if require_proof and (open_ones := list(_unproven(record))):
+        raise ProofError(
+            f"parity: wanted proof of all (--require-proof), found {'; '.join(open_ones)}"
+        )
+
+
+def _unproven(record: Record) -> Iterator[str]:
+    """Of each kernel family that was scored: what is not proven, and what it would take."""
+    for name in (SHIPPED, *(name for name, _ in OTHERS if name in record)):
+        figures = record if name == SHIPPED else record[name]
+        sorts = [("accuracy", figures, record["max_drop"])]
+        if record["harmful_to_harmless"] is not None:  # there is a harmful group
+            sorts.append(("harmful photos", figures["harmful"], record["max_missed"]))
+        for what, found, limit in sorts:
+            if found is None:
+                yield f"{what} on {name} not shown: there is none"
+            elif found["verdict"] != "proven":
+                low, high = found["interval"]
+                n = found["photos"] if "photos" in found else record["n"]
+                yield (
+                    f"{what} on {name} {found['verdict']} within {limit} "
+                    f"({low:+.4f} to {high:+.4f} on {_photos(found, n)}; {_needed(found)})"
+                )
 
 
 def advice(record: Record) -> str:
@@ -82,14 +105,22 @@ def advice(record: Record) -> str:
     text = (
         f"{verdict}: accuracy changes by {record['difference']:+.4f} "
         f"({LEVEL:.0%} interval {low:+.4f} to {record['interval'][1]:+.4f}) "
-        f"on {record['n']} photos, wanted no drop over {record['max_drop']}"
+        f"on {_photos(record, record['n'])}, wanted no drop over {record['max_drop']}"
     )
-    if verdict != "not shown":
-        return text
-    needed = record["photos_to_prove"]
+    return text if verdict != "not shown" else f"{text}; {_needed(record)}"
+
+
+def _photos(figures: Record, n: int) -> str:
+    """Photos that are copies, or of one specimen, count as one."""
+    units = figures["units"]
+    return counted(n, "photo") + (f" of {counted(units, 'specimen')}" if units < n else "")
+
+
+def _needed(figures: Record) -> str:
+    needed = figures["photos_to_prove"]
     if needed is None:
-        return text + "; the drop seen is itself at or over that, more photos would not prove it"
-    return text + f"; with the same answers it would take {needed} test photos to prove"
+        return "the drop seen is itself at or over that, more photos would not prove it"
+    return f"with the same answers it would take {needed} independent test photos"
 
 
 def _drop_gates(name: str, figures: Record, on: Ground) -> list[Record]:
@@ -149,8 +180,8 @@ def _runtime_gates(folder: Path, candidate: str, min_runtime: str | None) -> lis
     gate = {"gate": "min_runtime", "wanted": f"operators that TensorFlow Lite {min_runtime} has"}
     try:
         found = oldest.check((folder / file).read_bytes(), min_runtime)
-    except ProofError as error:
-        return [{**gate, "passed": False, "found": str(error)}]
+    except oldest.TooNew as error:
+        return [{**gate, "passed": False, "found": error.found}]
     loaded = f", loaded by {found['loaded_by']}" if found["loaded_by"] else ""
     return [{**gate, "passed": True, "found": f"those of {found['needs']}{loaded}"}]
 
@@ -230,5 +261,5 @@ STAGE = Stage(
     settings=("max_drop", "max_missed", "min_runtime"),
     work=_work,
     outside=outside,
-    schema=2,
+    schema=3,
 )  # fmt: skip

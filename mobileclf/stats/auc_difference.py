@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
+ROUNDING = 1e-12  # of a standard deviation that is 0; of 10,000 photos one that is not is over 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,8 @@ def auc_difference(
     Where no placement moved, the variance is 0, which is no certainty: of k = min(positive
     units, negative units) pairs of units, none in two of them, not one changed, and a chance q
     of no change gives that with q^k; so the interval is -(1 - q) .. 1 - q at q^k = (1 - level) /
-    2, p 1. With a single unit of a kind nothing is known: -1..1, p 1. Both are `degenerate`.
+    2, p 1. With a single unit of a kind nothing is known, nor where all moved alike, as two and
+    two photos may by chance: -1..1, p 1. All these are `degenerate`.
     """
     from scipy.stats import norm
 
@@ -81,19 +83,22 @@ def auc_difference(
     units = np.arange(len(positive)) if unit is None else np.unique(unit, return_inverse=True)[1]
     kinds = [units[positive], units[~positive]]
     fewest = min(len(np.unique(kind)) for kind in kinds)
+    nothing = AucDifference(**areas, low=-1.0, high=1.0, p=1.0, degenerate=True)
     if fewest == 1:
-        return AucDifference(**areas, low=-1.0, high=1.0, p=1.0, degenerate=True)
+        return nothing
     if not any(each.any() for each in moved):
         q = ((1 - level) / 2) ** (1 / fewest)
         return AucDifference(**areas, low=q - 1, high=1 - q, p=1.0, degenerate=True)
     difference = areas["second"] - areas["first"]
     sd = math.sqrt(_variance(moved, kinds, difference, int(units.max()) + 1))
+    if sd < ROUNDING:
+        return nothing
     half = float(norm.ppf((1 + level) / 2)) * sd
     return AucDifference(
         **areas,
         low=max(difference - half, -1.0),
         high=min(difference + half, 1.0),
-        p=float(2 * norm.sf(abs(difference) / sd)) if sd else 0.0,
+        p=float(2 * norm.sf(abs(difference) / sd)),
         degenerate=False,
     )
 

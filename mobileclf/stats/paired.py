@@ -14,13 +14,15 @@ Outcome = Literal["proven", "not shown", "worse"]
 LEVEL = 0.95
 MOST_PHOTOS = 10**9
 DRAWS = 10_000
+ROUNDING = 1e-6  # of a sum of fractions, which may miss a whole number by a little
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
     """How many photos both models get right, only the second, only the first, neither.
 
-    Counts may be fractions, for asking what more photos of the same kind would show.
+    Counts may be fractions, where photos of one unit share the weight of one (`count_pairs`), and
+    for asking what more photos of the same kind would show.
     """
 
     both: float
@@ -38,14 +40,30 @@ class Pairs:
         return (self.won - self.lost) / self.n
 
 
-def count_pairs(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Pairs:
-    """The table of two models. first, second: bool (n,), whether each photo was right; n >= 1."""
-    return Pairs(
-        both=int((first & second).sum()),
-        won=int((second & ~first).sum()),
-        lost=int((first & ~second).sum()),
-        neither=int((~first & ~second).sum()),
-    )
+def count_pairs(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    unit: NDArray[np.int64] | None = None,
+) -> Pairs:
+    """The table of two models. first, second: bool (n,), whether each photo was right; n >= 1.
+
+    unit: int64 (n,), a number shared by what is no independent photo of another. Each unit then
+    counts one, its photos equal parts of it, so that `n` is the number of units: copies are no
+    further evidence. What is shown from such a table errs on the safe side, since the square of a
+    unit's change, in -1..1, is no more than the parts lost and won of it, which is the variance
+    that whole counts would have.
+    """
+    cells = {
+        "both": first & second,
+        "won": second & ~first,
+        "lost": first & ~second,
+        "neither": ~first & ~second,
+    }
+    if unit is None:
+        return Pairs(**{name: int(cell.sum()) for name, cell in cells.items()})
+    _, place, sizes = np.unique(unit, return_inverse=True, return_counts=True)
+    weight = 1 / sizes[place]
+    return Pairs(**{name: float(weight[cell].sum()) for name, cell in cells.items()})
 
 
 def wilson(right: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
@@ -90,7 +108,7 @@ def bootstrap(
     Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3. A photo counts +1,
     0 or -1, so a redraw of n photos is one draw of the multinomial of won, lost and unchanged. It
     stands beside `newcombe` and decides nothing: with nothing won or lost it has no width at all.
-    The same pairs and seed give the same interval. Whole counts only.
+    The same pairs and seed give the same interval. `n` is taken as a whole number.
     """
     n = round(pairs.n)
     shares = np.array([pairs.won, pairs.lost, pairs.both + pairs.neither]) / pairs.n
@@ -155,13 +173,16 @@ def photos_to_prove(pairs: Pairs, max_drop: float, *, level: float = LEVEL) -> i
 
 
 def mcnemar(pairs: Pairs) -> float:
-    """Two-sided exact p of McNemar's test: lost against won as a fair coin; 1 where both are 0."""
+    """Two-sided exact p of McNemar's test: lost against won as a fair coin; 1 where both are 0.
+
+    The test counts whole changes. Of fractions the fewer are rounded up and the more down, either
+    of which only makes p larger.
+    """
     from scipy.stats import binom
 
-    changed = round(pairs.won + pairs.lost)
-    if not changed:
-        return 1.0
-    return min(1.0, 2 * float(binom.cdf(round(min(pairs.won, pairs.lost)), changed, 0.5)))
+    less, more = sorted((pairs.won, pairs.lost))
+    fewer, rest = math.ceil(less - ROUNDING), math.floor(more + ROUNDING)
+    return min(1.0, 2 * float(binom.cdf(min(fewer, rest), fewer + rest, 0.5)))
 
 
 def beats_majority(right: NDArray[np.bool_], truth: NDArray[np.int64]) -> tuple[float, float]:

@@ -19,6 +19,14 @@ from .runtime_versions import first_release, release_key
 from .runtimes import OLDEST, at_hand, runtime_name
 
 
+class TooNew(ProofError):
+    """A runtime cannot run a model. found: what stands against it, where `wanted` is known."""
+
+    def __init__(self, *, wanted: str, found: str, advice: str) -> None:
+        self.found = f"{found}; {advice}"
+        super().__init__(f"min-runtime: wanted {wanted}, found {self.found}")
+
+
 def check(model: bytes, wanted: str) -> Record:
     """Prove that the runtime of release `wanted`, as `2.14`, has every operator of a model.
 
@@ -26,7 +34,7 @@ def check(model: bytes, wanted: str) -> Record:
     in a process of its own. Returns `wanted`, the release that the operators need (`needs`; None
     of a model without any) and what loaded it (`loaded_by`; None where nothing could be asked).
 
-    Raises ProofError naming the operators that are too new or that no release is known to have,
+    Raises TooNew naming the operators that are too new or that no release is known to have,
     or the runtime's reason; DataError for what is no `.tflite`; UsageError for another `wanted`.
     """
     most = _padded(wanted)
@@ -41,22 +49,25 @@ def check(model: bytes, wanted: str) -> Record:
         if release_key(release) > most
     ]
     needs = max((release for *_, release in known), key=release_key, default=None)
+    operators = f"operators that TensorFlow Lite {wanted} has"
     if unknown:
-        raise ProofError(
-            f"min-runtime: wanted operators that TensorFlow Lite {wanted} has, found "
-            f"{', '.join(unknown)}, which no release is known to have; leave them out of the model"
+        raise TooNew(
+            wanted=operators,
+            found=f"{', '.join(unknown)}, which no release is known to have",
+            advice="leave them out of the model",
         )
     if new:
-        raise ProofError(
-            f"min-runtime: wanted operators that TensorFlow Lite {wanted} has, found "
-            f"{', '.join(new)}; ask for --min-runtime {_short(str(needs))} and give the app that "
-            "runtime, or convert with fewer new operators"
+        raise TooNew(
+            wanted=operators,
+            found=", ".join(new),
+            advice=f"ask for --min-runtime {_short(str(needs))} and give the app that runtime, or "
+            "convert with fewer new operators",
         )
     return {"wanted": wanted, "needs": needs, "loaded_by": _loaded(model, wanted)}
 
 
 def _loaded(model: bytes, wanted: str) -> str | None:
-    """The oldest runtime at hand, once it has run the model. Raises ProofError where it cannot.
+    """The oldest runtime at hand, once it has run the model. Raises TooNew where it cannot.
 
     An older one than `wanted` is not asked: what it lacks says nothing.
     """
@@ -69,9 +80,10 @@ def _loaded(model: bytes, wanted: str) -> str | None:
     if found.loads is None:
         raise EnvironmentProblem(f"{found.runtime}: {found.reason}; repair or uninstall {OLDEST}")
     if not found.loads:
-        raise ProofError(
-            f"min-runtime: wanted a model that runs on {found.runtime}, found that it cannot "
-            f"({found.reason}); ask for a newer --min-runtime"
+        raise TooNew(
+            wanted=f"a model that runs on {found.runtime}",
+            found=f"that {found.runtime} cannot run it ({found.reason})",
+            advice="ask for a newer --min-runtime",
         )
     return found.runtime
 
