@@ -164,7 +164,8 @@ def _identity_gates(checks: Sequence[dict[str, Any]]) -> list[Record]:
         {
             "gate": f"identical: {one['what']}",
             "passed": one["passed"],
-            "wanted": "passed",
+            # Of whole numbers the same bytes, of floating point a bound.
+            "wanted": f"a difference of at most {one.get('bound', 0):g}",
             "found": f"largest difference {one['largest_difference']}",
         }
         for one in checks

@@ -46,8 +46,7 @@ from mobileclf.errors import DataError, ProofError, UsageError
 
 from .exact import most_believable, upper_bound
 from .operating_point import few_below
-
-MOST_PHOTOS = 10**9
+from .planning import fewest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +150,8 @@ def kept(
 
 def photos_needed(most: float, delta: float, *, rate: float = 0.0) -> int | None:
     """The fewest harmful photos for which the promise can be made if the share `rate` of them is
-    missed; None where no number would do: rate >= most (or it would take over MOST_PHOTOS).
+    missed; None where no number would do: rate >= most (or it would take over
+    `planning.MOST_PHOTOS`).
 
     With rate 0 it is the smallest n with (1 - most)^n <= delta: n >= ln(delta) / ln(1 - most).
     Else the smallest n with P(Bin(n, most) <= rate n) <= delta, the tail carried on between whole
@@ -163,17 +163,7 @@ def photos_needed(most: float, delta: float, *, rate: float = 0.0) -> int | None
     def enough(n: int) -> bool:
         return float(betainc(n - rate * n, rate * n + 1, 1 - most)) <= delta
 
-    if rate >= most:
-        return None
-    low, high = 0, 1
-    while not enough(high):
-        low, high = high, 2 * high
-        if high > MOST_PHOTOS:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return None if rate >= most else fewest(enough)
 
 
 def _refusal(asked: str, harmful: int, missed: int, most: float, delta: float) -> str:

@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .planning import fewest
+
 Outcome = Literal["proven", "not shown", "worse"]
 LEVEL = 0.95
-MOST_PHOTOS = 10**9
 DRAWS = 10_000
 ROUNDING = 1e-6  # of a sum of fractions, which may miss a whole number by a little
 
@@ -149,7 +150,7 @@ def photos_to_prove(pairs: Pairs, max_drop: float, *, level: float = LEVEL) -> i
     """The fewest photos, in the same proportions, for which the outcome is "proven".
 
     None where no number would do: the difference itself is at or beyond -max_drop (or it would
-    take over MOST_PHOTOS).
+    take over `planning.MOST_PHOTOS`).
     """
 
     def proven(n: int) -> bool:
@@ -159,17 +160,7 @@ def photos_to_prove(pairs: Pairs, max_drop: float, *, level: float = LEVEL) -> i
         )
         return outcome(more, max_drop, level=level) == "proven"
 
-    if pairs.difference <= -max_drop:
-        return None
-    low, high = 0, 1
-    while not proven(high):
-        low, high = high, 2 * high
-        if high > MOST_PHOTOS:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if proven(middle) else (middle, high)
-    return high
+    return None if pairs.difference <= -max_drop else fewest(proven)
 
 
 def mcnemar(pairs: Pairs) -> float:
