@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -31,6 +32,8 @@ from mobileclf.gate.subject import Subject, judged, load_photos
 from mobileclf.gate.summary import MOST_DETAILS, markdown
 from mobileclf.images.load import load, resize, stored
 from mobileclf.records import read_json, write_json
+from mobileclf.run import bring_up_to_date
+from mobileclf.stages.parity import STAGE
 from mobileclf.stats import unpaired
 from mobileclf.stats.fisher import fewer
 from mobileclf.tflite.runtimes import OLDEST
@@ -687,3 +690,84 @@ def test_the_page_on_ci_says_from_how_many_photos_on_a_check_fails():
         *(first(n, own_missed, own_n) for n in (50, 100, 400)),
         *(first(n, other_n - own_right, other_n) for n in (50, 100, 400)),
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"n": n} for n in (0, -4, 2.5, None)),
+        *({"int8": {"accuracy": share}} for share in (2.0, -0.1, math.nan, None)),
+        {"guarantee": {"most": math.nan}},
+        {"decision": {"missed": -1, "caught": 3, "harmful_not_sure": 0}},
+        {"decision": {"missed": 1}},
+    ],
+)
+def test_a_bundle_with_metrics_that_are_none_fails_its_files(bundle, change):
+    record = read_json(bundle / "bundle.json")
+    record["metrics"] |= change
+    (bundle / "bundle.json").write_text(json.dumps(record))
+    assert failed(Gate(bundle)) == {"files"}
+
+
+def test_a_bundle_whose_hashes_leave_a_file_out_fails_its_files(bundle):
+    record = read_json(bundle / "bundle.json")
+    for name in ("labels.txt", "golden/0.png"):
+        files = {key: value for key, value in record["files"].items() if key != name}
+        write_json(bundle / "bundle.json", {**record, "files": files})
+        check = outcome_of(Gate(bundle), "files")
+        assert check.passed is False and name in check.found
+
+
+def test_counts_that_are_none_have_no_p():
+    for counts in ((5, 4, 1, 2), (-1, 4, 1, 2), (1, 4, 3, 2), (math.nan, 4, 1, 2)):
+        with pytest.raises(ValueError, match="counts"):
+            fewer(*counts)
+
+
+def test_a_baseline_that_is_none_leaves_the_runs_own_record(tmp_path):
+    own = tmp_path / "run" / "parity.json"
+    write_json(own, parity(10, 9))
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    write_json(tmp_path / "other.json", {"n": 3})
+    said = {"name": "x", "run": own.parent}
+    for baseline_path, error in (
+        (broken, DataError), (tmp_path / "other.json", DataError), (tmp_path / "none", DataError),
+        (own, UsageError), (own.parent / ".." / "run" / "parity.json", UsageError),
+    ):  # fmt: skip
+        settings = make_settings({**said, "baseline": baseline_path})
+        with pytest.raises(error):
+            bring_up_to_date(STAGE, settings)
+        assert read_json(own) == parity(10, 9)
+
+
+def test_photos_that_are_none_fail_once(made, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for data in (tmp_path / "none", tmp_path / "empty"):
+        found = {check.name: check for check in run_all(Gate(made, data, made))}
+        assert {name for name, check in found.items() if check.passed is False} == {"photos"}
+        assert str(data) in found["photos"].found
+        skipped = ("accuracy", "harmful", "baseline_accuracy", "baseline_harmful")
+        assert all(found[name].found == "not run: photos failed" for name in skipped)
+        assert found["baseline_size"].passed
+
+
+def test_a_golden_picture_that_cannot_be_read_is_named(bundle):
+    (bundle / "golden" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    check = outcome_of(Gate(rehash(bundle)), "golden")
+    assert check.passed is False and str(bundle / "golden" / "1.png") in check.found
+
+
+def test_classes_without_photos_are_named(made, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "all")
+    shutil.rmtree(tmp_path / "all" / "a")
+    own = rehash(Path(shutil.copytree(made, tmp_path / "small")), with_promise)
+    gate = Gate(own, tmp_path / "all")
+    assert outcome_of(gate, "accuracy").found.endswith("; no photo of a")
+    assert outcome_of(gate, "photos").found.endswith("; no photo of a")
+    assert "no photo" not in outcome_of(gate, "harmful").found  # `a` is harmless
+    assert "no photo" not in outcome_of(Gate(made, photos), "accuracy").found
+
+
+def with_promise(record: Any) -> None:
+    record["metrics"]["guarantee"] = {"most": 0.05}

@@ -7,8 +7,6 @@ photos as there were, 12 % of the time at 5 %.
 
 from __future__ import annotations
 
-import numpy as np
-
 
 def fewer(right: int, n: int, own_right: int, own_n: int) -> float:
     """One-sided p that `right` of `n` is no smaller share than `own_right` of `own_n`.
@@ -26,16 +24,3 @@ def fewer(right: int, n: int, own_right: int, own_n: int) -> float:
     if not n or not own_n:
         return 1.0
     return min(1.0, float(hypergeom.cdf(right, n + own_n, right + own_right, n)))
-
-
-def power(n: int, share: float, own_n: int, own_share: float, *, risk: float) -> float:
-    """The chance of p <= risk on n new photos of which a `share` is truly right, where a bundle
-    was `own_share` right on own_n photos of its own: over all pairs of counts but those that
-    together hardly occur, so to within 1e-6."""
-    from scipy.stats import binom, hypergeom
-
-    of_new = binom.pmf(np.arange(n + 1), n, share)
-    of_own = binom.pmf(np.arange(own_n + 1), own_n, own_share)
-    right, own = (np.flatnonzero(each > 1e-10) for each in (of_new, of_own))
-    p = hypergeom.cdf(right[:, None], n + own_n, right[:, None] + own, n)
-    return float((of_new[right, None] * of_own[own])[p <= risk].sum())
