@@ -1,5 +1,6 @@
 # make export   set up and run the main job on the embedded sample
 # make test     set up and pass every check
+# make android  build and test android_demo on this machine, with a JDK and Maven
 
 PYTHON := $(shell for p in python3.11 python3 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; \
@@ -10,7 +11,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --extra oldest --extra dev --qui
 	--python-version 3.11 --python-platform linux --only-binary :all: --no-python-downloads \
 	--no-annotate --custom-compile-command "make constraints"
 
-.PHONY: export test lint setup constraints clean
+.PHONY: export test android lint setup constraints clean
 
 export: setup
 	$(BIN)/mobileclf export --int8
@@ -19,6 +20,10 @@ test: lint
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Apart from `test`: it downloads some 500 MB of Android's own classes once.
+android: setup
+	ANDROID=1 $(BIN)/python -m pytest tests/test_android_kotlin.py
 
 lint: setup
 	$(BIN)/ruff check .
