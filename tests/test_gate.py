@@ -317,6 +317,15 @@ def test_accuracy_beside_an_earlier_model_is_by_pairs():
     assert baseline.accuracy(worse, Limits(max_drop=0.5)).passed
 
 
+def test_photos_of_one_specimen_are_one_beside_an_earlier_model():
+    worse = pair([B] * 60, [A] * 15 + [B] * 45, "b" * 60)
+    specimens = replace(worse, unit=np.r_[np.zeros(15, int), np.arange(1, 46)])
+    for check in (baseline.accuracy, baseline.harmful):
+        assert check(worse, Limits()).found.startswith("worse")
+        found = check(specimens, Limits())
+        assert found.passed and "15 lost" in found.found and "60 photos" in found.found
+
+
 def test_harmful_beside_an_earlier_model_counts_only_what_is_called_harmless():
     """TORN has another largest output, but is still called harmful."""
     still = pair([B] * 50 + [A] * 50, [TORN] * 50 + [A] * 50, "b" * 50 + "a" * 50)

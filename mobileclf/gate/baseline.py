@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mobileclf import bundles
 from mobileclf.decision import group_score
 from mobileclf.errors import DataError
-from mobileclf.stats.paired import Pairs, count_pairs, newcombe, outcome
+from mobileclf.stats.paired import count_pairs, newcombe, outcome
 
 from .check import MOST_GROWTH, Change, Check, Limits, not_judged
 from .figures import PARITY
@@ -35,7 +35,8 @@ from .subject import (
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two models on the same photos. digests: sha256 of each file. labels: true, of each."""
+    """Two models on the same photos. digests: sha256 of each file. labels: true, of each. unit: as
+    in `scores.Part`, None where it is not known which photos belong together."""
 
     earlier: Subject
     now: Subject
@@ -44,6 +45,7 @@ class Pair:
     labels: tuple[str, ...]
     was: Answers
     found: Answers
+    unit: NDArray[np.int64] | None = None
 
 
 def is_bundle(path: Path) -> bool:
@@ -148,10 +150,12 @@ def no_newer(earlier: Subject, now: Subject) -> Check:
 
 def accuracy(pair: Pair, limits: Limits) -> Check:
     """Accuracy is not shown to have dropped by more than `max_drop`, by photos in pairs."""
-    pairs = count_pairs(pair.was.right, pair.found.right)
     lost = np.flatnonzero(pair.was.right & ~pair.found.right)
     wanted = f"a drop of accuracy not shown to be over {limits.max_drop}"
-    return _paired("baseline_accuracy", pairs, limits.max_drop, wanted, _rows(pair, lost))
+    return _paired(
+        "baseline_accuracy", pair.was.right, pair.found.right, pair.unit, limits.max_drop, wanted,
+        _rows(pair, lost),
+    )  # fmt: skip
 
 
 def harmful(pair: Pair, limits: Limits) -> Check:
@@ -164,11 +168,24 @@ def harmful(pair: Pair, limits: Limits) -> Check:
         return not_judged(name, wanted, "there is no harmful group")
     if not truly.any():
         return not_judged(name, wanted, "no photo is truly harmful")
-    pairs = count_pairs(~pair.was.missed[truly], ~pair.found.missed[truly])
-    return _paired(name, pairs, limits.max_missed, wanted, _rows(pair, to_harmless(pair)))
+    unit = None if pair.unit is None else pair.unit[truly]
+    return _paired(
+        name, ~pair.was.missed[truly], ~pair.found.missed[truly], unit, limits.max_missed, wanted,
+        _rows(pair, to_harmless(pair)),
+    )  # fmt: skip
 
 
-def _paired(name: str, pairs: Pairs, most: float, wanted: str, details: tuple[str, ...]) -> Check:
+def _paired(
+    name: str,
+    was: NDArray[np.bool_],
+    found: NDArray[np.bool_],
+    unit: NDArray[np.int64] | None,
+    most: float,
+    wanted: str,
+    details: tuple[str, ...],
+) -> Check:
+    """Judged with every unit weighing one, told in photos."""
+    pairs, photos = count_pairs(was, found, unit), count_pairs(was, found)
     low, high = newcombe(pairs)
     verdict = outcome(pairs, most)
     return Check(
@@ -176,7 +193,7 @@ def _paired(name: str, pairs: Pairs, most: float, wanted: str, details: tuple[st
         passed=verdict != "worse",
         wanted=wanted,
         found=f"{verdict}, change {pairs.difference:+.4f} ({low:+.4f} to {high:+.4f}) on "
-        f"{pairs.n} photos, {pairs.lost} lost and {pairs.won} won",
+        f"{photos.n} photos, {photos.lost} lost and {photos.won} won",
         details=details,
     )
 

@@ -168,6 +168,7 @@ def _pair_of_run(folder: Path, settings: Settings, earlier: Subject, now: Subjec
         labels=labels,
         was=answers(earlier, photos),
         found=judged(now.classes, now.decision, scores.quanta[first], labels),
+        unit=part.unit,
     )
 
 
